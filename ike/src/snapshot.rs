@@ -2,18 +2,20 @@
 //!
 //! What is here is the same for both versions of IKE; `v2/snapshot.rs` and `v1/snapshot.rs` have the connections. What has fields of
 //! its own has a `snapshot.rs` beside it. Everything is written by taking it apart and read by putting it together, so a new field
-//! does not compile before it is said what becomes of it.
+//! does not compile before it is said what becomes of it. What there is of every connection is written field by field, what there is of few as a
+//! message that is made for it; read is all of it as messages.
 
 pub(crate) mod keys;
 pub(crate) mod policies;
 pub(crate) mod values;
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Instant;
 
 use prost::{Message, Oneof};
-use snapshot::{Due, Form, SnapshotError, required};
+use snapshot::{Due, Form, SnapshotError, Writer, required};
 use thiserror::Error;
 
 use crate::config::PeerConfig;
@@ -74,10 +76,6 @@ impl fmt::Debug for Snapshot {
 }
 
 impl Snapshot {
-    pub(crate) fn new(peer: &str, version: Version) -> Self {
-        Self { peer: peer.to_owned(), version: Some(version) }
-    }
-
     /// The name of the peer whose configuration it takes to restore it ([`PeerConfig::name`]).
     pub fn peer(&self) -> &str {
         &self.peer
@@ -144,19 +142,44 @@ pub enum RestoreError {
     Crypto(#[from] CryptoError),
 }
 
-/// What is needed while one is written: the clock, and policies that are there once.
+/// What is needed while one is written: where, the clock, and policies that are there once.
 pub(crate) struct Writing<'a> {
+    out: Writer,
     now: Instant,
     policies: policies::Table<'a>,
 }
 
 impl<'a> Writing<'a> {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { now, policies: policies::Table::default() }
+    pub(crate) fn new(out: Writer, now: Instant) -> Self {
+        Self { out, now, policies: policies::Table::default() }
     }
 
     pub(crate) fn due(&self, at: Instant) -> Option<Due> {
         Some(Due::new(at, self.now))
+    }
+
+    /// As a field of its own.
+    pub(crate) fn at(&mut self, tag: u32, at: Instant) {
+        let due = Due::new(at, self.now);
+        self.out.due(tag, due);
+    }
+
+    /// As a field of its own, if there is one.
+    pub(crate) fn maybe_at(&mut self, tag: u32, at: Option<Instant>) {
+        at.into_iter().for_each(|at| self.at(tag, at));
+    }
+
+    /// A message that `fill` writes the fields of.
+    pub(crate) fn message(&mut self, tag: u32, fill: impl FnOnce(&mut Self)) {
+        let begun = self.out.begin(tag);
+        fill(self);
+        self.out.end(begun);
+    }
+
+    /// Numbers of policies.
+    pub(crate) fn policy_numbers(&mut self, tag: u32, all: &'a [Arc<crate::config::ChildConfig>]) {
+        let Self { out, policies, .. } = self;
+        out.uints(tag, all.iter().map(|policy| policies.number(policy).into()));
     }
 
     /// The number of a policy.
@@ -164,9 +187,24 @@ impl<'a> Writing<'a> {
         self.policies.number(config)
     }
 
-    /// All policies that were asked for.
-    pub(crate) fn policies(self) -> Vec<policies::PolicyForm> {
-        self.policies.forms()
+    /// All policies that were asked for, which therefore are the last to be written.
+    pub(crate) fn policies(mut self, tag: u32) -> Writer {
+        self.policies.write(&mut self.out, tag);
+        self.out
+    }
+}
+
+impl Deref for Writing<'_> {
+    type Target = Writer;
+
+    fn deref(&self) -> &Writer {
+        &self.out
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Writer {
+        &mut self.out
     }
 }
 

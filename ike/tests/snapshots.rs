@@ -371,7 +371,7 @@ fn what_was_written_before_counters_were_synchronized_is_read_and_written_as_it_
     let kept: Snapshot = decode(&before).unwrap();
     let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config).unwrap();
     assert!(conn.is_up() && conn.child_sas().count() == 1);
-    assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == before);
+    assert!(*encode(&conn.snapshot(pair.now).unwrap()) == before);
 }
 
 /// What a node of this form has written. Whoever changes the form has to change its number as well, and then this.
@@ -383,7 +383,7 @@ fn the_form_is_what_it_was() {
         let octets = octets(hex);
         let kept: Snapshot = decode(&octets).unwrap();
         let conn = Connection::restore(&kept, pair.now, Resume::Exactly, pair.a.config.clone()).unwrap();
-        assert!(encode(&conn.snapshot(pair.now).unwrap()).as_slice() == octets, "nothing of it is lost");
+        assert!(*encode(&conn.snapshot(pair.now).unwrap()) == octets, "nothing of it is lost");
         assert!(conn.is_up() && conn.child_sas().count() == 1);
         let now = encode(&now);
         let said: String = now.iter().map(|octet| format!("{octet:02x}")).collect();

@@ -4,10 +4,9 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::time::{Duration, Instant};
 
-use prost::Message;
-use zeroize::{Zeroize, Zeroizing};
-
 use crate::error::SnapshotError;
+use crate::octets::{Octets, wipe};
+use prost::Message;
 
 /// Octets that nobody may see: wiped when dropped, and never printed.
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -24,13 +23,13 @@ impl Secret {
     }
 
     /// These, which need not be copied.
-    pub fn take(mut octets: Zeroizing<Vec<u8>>) -> Self {
-        Self { octets: std::mem::take(&mut *octets) }
+    pub fn take(mut octets: Octets) -> Self {
+        Self { octets: octets.take() }
     }
 
     /// The octets themselves.
-    pub fn give(mut self) -> Zeroizing<Vec<u8>> {
-        Zeroizing::new(std::mem::take(&mut self.octets))
+    pub fn give(mut self) -> Octets {
+        std::mem::take(&mut self.octets).into()
     }
 
     /// The octets.
@@ -50,7 +49,7 @@ impl Secret {
 
 impl Drop for Secret {
     fn drop(&mut self) {
-        self.octets.zeroize();
+        wipe(&mut self.octets);
     }
 }
 
@@ -77,10 +76,7 @@ pub struct Address {
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        let (flow, scope) = match address {
-            SocketAddr::V4(_) => (0, 0),
-            SocketAddr::V6(v6) => (v6.flowinfo(), v6.scope_id()),
-        };
+        let (flow, scope) = flow_and_scope(address);
         Self { ip: ip_octets(address.ip()), port: address.port().into(), flow, scope }
     }
 }
@@ -96,6 +92,13 @@ impl Address {
             IpAddr::V4(ip) => SocketAddrV4::new(ip, port).into(),
             IpAddr::V6(ip) => SocketAddrV6::new(ip, port, self.flow, self.scope).into(),
         })
+    }
+}
+
+pub(crate) const fn flow_and_scope(address: SocketAddr) -> (u32, u32) {
+    match address {
+        SocketAddr::V4(_) => (0, 0),
+        SocketAddr::V6(v6) => (v6.flowinfo(), v6.scope_id()),
     }
 }
 
@@ -136,6 +139,10 @@ impl Due {
             None => -nanoseconds(now.duration_since(at)),
         };
         Self { after }
+    }
+
+    pub(crate) const fn after(self) -> i64 {
+        self.after
     }
 
     /// The same, seen from another clock's `now`. What lies before that clock began is put at `now`.

@@ -12,12 +12,14 @@
 //! protection against anybody: the connection between two nodes is authenticated. It tells what was mixed up or cut on the
 //! way from what is newer, and what is merely decodable from what was meant.
 
-use bytes::Bytes;
+use std::convert::Infallible;
+
 use prost::Message;
 use twox_hash::XxHash3_128;
-use zeroize::Zeroizing;
 
 use crate::error::SnapshotError;
+use crate::octets::Octets;
+use crate::writer::Writer;
 
 /// A message that is a snapshot of something.
 pub trait Form: Message + Default {
@@ -29,23 +31,33 @@ pub trait Form: Message + Default {
     const VERSION: u16;
 }
 
-/// The octets of a snapshot. They hold keys, and are wiped when dropped.
-pub fn encode<F: Form>(form: &F) -> Zeroizing<Vec<u8>> {
-    let len = form.encoded_len();
-    // Everything is written into room that is there already: growing would leave keys behind in what was given back.
-    let mut octets = Zeroizing::new(Vec::with_capacity(HEADER + len));
-    octets.extend_from_slice(&MARK);
-    octets.extend_from_slice(&[F::KIND, 0]);
-    octets.extend_from_slice(&F::VERSION.to_be_bytes());
-    octets.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_be_bytes());
-    octets.extend_from_slice(&[0; CHECKSUM]);
-    // A vector has room for everything.
-    let _ = form.encode(&mut *octets);
-    let sum = checksum(&octets);
-    if let Some(place) = octets.get_mut(CHECKSUM_AT..HEADER) {
-        place.copy_from_slice(&sum);
+/// The octets of a snapshot.
+pub fn encode<F: Form>(form: &F) -> Octets {
+    let written = write::<F, Infallible>(form.encoded_len(), |w| {
+        w.all_of(form);
+        Ok(())
+    });
+    match written {
+        Ok(octets) => octets,
     }
-    octets
+}
+
+/// The octets of a snapshot whose message is written by `fill`, in some `room` octets.
+///
+/// # Errors
+/// As `fill` says.
+pub fn write<F: Form, E>(room: usize, fill: impl FnOnce(&mut Writer) -> Result<(), E>) -> Result<Octets, E> {
+    let mut w = Writer::with_capacity(HEADER + room);
+    w.put(&MARK);
+    w.put(&[F::KIND, 0]);
+    w.put(&F::VERSION.to_be_bytes());
+    w.put(&[0; HEADER - LENGTH_AT]);
+    fill(&mut w)?;
+    let len = u32::try_from(w.len().saturating_sub(HEADER)).unwrap_or(u32::MAX);
+    w.set(LENGTH_AT, &len.to_be_bytes());
+    let sum = checksum(w.written());
+    w.set(CHECKSUM_AT, &sum);
+    Ok(w.finish())
 }
 
 /// Reads what [`encode`] has made.
@@ -72,14 +84,14 @@ pub fn decode<F: Form>(octets: &[u8]) -> Result<F, SnapshotError> {
     if octets.len() != want {
         return Err(cut(want));
     }
-    let mut own = Zeroizing::new(octets.to_vec());
+    let mut own = octets.to_vec();
     own.iter_mut().take(HEADER).skip(CHECKSUM_AT).for_each(|octet| *octet = 0);
+    let own = Octets::from(own);
     if checksum(&own) != *sum {
         return Err(SnapshotError::Altered { of });
     }
     // The decoder shares these octets and copies none but into the message, and they are wiped when it is done.
-    let mut shared = Bytes::from_owner(own);
-    let message = shared.split_off(HEADER);
+    let message = own.shared().split_off(HEADER);
     F::decode(message).map_err(|error| SnapshotError::Undecodable { of, reason: error.to_string() })
 }
 
@@ -91,6 +103,7 @@ fn checksum(octets: &[u8]) -> [u8; CHECKSUM] {
 const MARK: [u8; 4] = *b"CVSN";
 /// More than chance will ever meet.
 const CHECKSUM: usize = 16;
+const LENGTH_AT: usize = 8;
 const CHECKSUM_AT: usize = 12;
 const HEADER: usize = CHECKSUM_AT + CHECKSUM;
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
-use zeroize::Zeroizing;
+use crate::octets::Octets;
 
 /// Something that a slot has, or has no more: the newest of a class and number is what counts.
 #[derive(Clone)]
@@ -13,7 +13,7 @@ pub struct Row {
     /// Which one of its class.
     pub id: u64,
     /// Everything that is to be known of it; `None` when it is gone.
-    pub octets: Option<Zeroizing<Vec<u8>>>,
+    pub octets: Option<Octets>,
     /// When it was so, by the clock here: times in it count from then.
     pub at: Instant,
 }

@@ -6,6 +6,7 @@ use prost::Message;
 
 use crate::error::SnapshotError;
 use crate::fields::{ip, ip_octets};
+use crate::writer::Writer;
 
 /// What a [`Range`] stands for: protocol, lowest and highest address, lowest and highest port.
 pub type Bounds = (u8, (IpAddr, IpAddr), (u16, u16));
@@ -31,6 +32,18 @@ impl Range {
         let ports = u32::from(start_port) << 16 | u32::from(end_port);
         let highest = (start != end).then(|| ip_octets(end));
         Self { protocol: protocol.into(), start: ip_octets(start), end: highest, ports: ports ^ ALL_PORTS }
+    }
+
+    /// Writes what [`Self::new`] would make of these.
+    pub fn write(w: &mut Writer, tag: u32, (protocol, (start, end), (start_port, end_port)): Bounds) {
+        let range = w.begin(tag);
+        w.uint(1, protocol.into());
+        w.ip(2, start);
+        if start != end {
+            w.ip(3, end);
+        }
+        w.fixed32(4, (u32::from(start_port) << 16 | u32::from(end_port)) ^ ALL_PORTS);
+        w.end(range);
     }
 
     /// What it stands for.

@@ -6,7 +6,7 @@ use actix::prelude::*;
 use esp::Spi;
 use ike::supervise::Few;
 use router::{IkeDatagram, RouterError, TenantId, Unsent};
-use snapshot::{Kept, Row};
+use snapshot::{Kept, Octets, Row};
 
 use super::IkeSaActor;
 use crate::adopted::Adopted;
@@ -115,7 +115,7 @@ impl IkeSaActor {
         let Some(told) = &mut self.told else { return Vec::new() };
         let mut rows = std::mem::take(&mut told.rows);
         match connection {
-            Some(connection) => rows.push(row(class::CONNECTION, told.key, &connection, now)),
+            Some(connection) => rows.push(row(class::CONNECTION, told.key, connection, now)),
             None if finished => {
                 rows.push(gone(class::CONNECTION, told.key, now));
                 rows.extend(told.pairs.keys().flat_map(|spi| pair_gone(*spi, now)));
@@ -126,10 +126,9 @@ impl IkeSaActor {
         rows
     }
 
-    pub(super) fn connection_row(&self, now: Instant) -> Option<ConnectionRow> {
-        let snapshot = self.conn.as_ref()?.snapshot(now).ok()?;
-        let (uid, lifetime) = (self.peer_spec.uid, self.lifetime.as_ref());
-        Some(ConnectionRow::new(uid, snapshot, lifetime, self.held.reserved(), now))
+    fn connection_row(&self, now: Instant) -> Option<Octets> {
+        let (conn, reserved) = (self.conn.as_ref()?, self.held.reserved());
+        ConnectionRow::write(self.peer_spec.uid, conn, self.lifetime.as_ref(), &reserved, now).ok()
     }
 
     /// Gives a pair to the router. It is told of with the message that makes the peer use it.
@@ -145,8 +144,8 @@ impl IkeSaActor {
         sa.reserve = reserve;
         let pair = self.env.router.install_told(sa)?;
         if cluster.is_told(self.slot) {
-            let pair = PairRow::new(told.key, pair, facts, now);
-            told.rows.push(row(class::PAIR, spi.into(), &pair, now));
+            let pair = PairRow::write(told.key, &pair, facts, now);
+            told.rows.push(row(class::PAIR, spi.into(), pair, now));
             told.rows.push(numbers(spi, &reserve, now));
         }
         told.pairs.insert(spi, facts.clone());
@@ -176,7 +175,8 @@ impl IkeSaActor {
         let Some(told) = &self.told else { return Vec::new() };
         let row_of = |pair: router::PairSnapshot| {
             let spi = pair.spi().0;
-            Some(row(class::PAIR, spi.into(), &PairRow::new(told.key, pair, told.pairs.get(&spi)?, now), now))
+            let octets = PairRow::write(told.key, &pair, told.pairs.get(&spi)?, now);
+            Some(row(class::PAIR, spi.into(), octets, now))
         };
         pairs.into_iter().filter_map(row_of).collect()
     }
@@ -261,7 +261,7 @@ impl IkeSaActor {
             let pairs: Vec<_> = pairs.into_iter().map(|(pair, _)| pair).collect();
             let mut rows = Vec::new();
             if let Some(connection) = connection {
-                rows.push(row(class::CONNECTION, key, &connection, now));
+                rows.push(row(class::CONNECTION, key, connection, now));
                 rows.extend(this.pair_rows(pairs, Instant::now()));
             }
             this.report(ConnEvent::Given(to));

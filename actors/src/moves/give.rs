@@ -3,7 +3,7 @@
 use snapshot::Row;
 use tokio::sync::mpsc;
 
-use super::rows::class;
+use super::rows::{class, row};
 use super::{Moving, reserve_after};
 use crate::control::Control;
 use crate::mailbox::put;
@@ -71,8 +71,7 @@ impl Control {
         for window in windows {
             let slot = esp::Spi(window.spi).slot();
             if cluster.is_told(slot) {
-                let octets = Some(zeroize::Zeroizing::new(window.octets));
-                let row = Row { class: class::WINDOW, id: window.spi.into(), octets, at: now };
+                let row = row(class::WINDOW, window.spi.into(), window.octets.into(), now);
                 by_slot.entry(slot).or_default().push(row);
             }
         }

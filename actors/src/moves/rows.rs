@@ -1,13 +1,15 @@
 //! The rows of a slot: what a standby has to know of a connection and of its pairs, but for their configuration, which it has.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::time::Instant;
 
 use esp::{Lifetime, LifetimeSnapshot};
 use ike::config::Mode;
+use ike::{Connection, NotNow};
 use prost::Message;
 use router::{PairSnapshot, WindowSnapshot};
-use snapshot::{Form, Row, SnapshotError, decode, encode, required};
+use snapshot::{Form, Octets, Row, SnapshotError, Writer, decode, required, write};
 
 /// Classes of rows.
 pub(crate) mod class {
@@ -27,6 +29,11 @@ const fn form(own: u16, inside: u16, lifetime: u16) -> u16 {
     assert!(inside < 32 && lifetime < 32, "no room for the form");
     own << 10 | inside << 5 | lifetime
 }
+
+/// Octets that a connection with a Child SA has in a row, and some more. What is longer grows.
+const CONNECTION_ROOM: usize = 1_280;
+/// And a pair of SAs.
+const PAIR_ROOM: usize = 640;
 
 /// A connection.
 #[derive(Clone, PartialEq, Message)]
@@ -57,19 +64,26 @@ impl fmt::Debug for ConnectionRow {
 }
 
 impl ConnectionRow {
-    pub(crate) fn new(
+    /// The octets of one.
+    ///
+    /// # Errors
+    /// Whether it is too early or too late for one.
+    pub(crate) fn write(
         uid: u64,
-        connection: ike::Snapshot,
+        connection: &Connection,
         lifetime: Option<&Lifetime>,
-        reserved: Vec<u32>,
+        reserved: &[u32],
         now: Instant,
-    ) -> Self {
-        Self {
-            uid,
-            connection: Some(connection),
-            lifetime: lifetime.map(|life| life.snapshot(now)),
-            reserved,
-        }
+    ) -> Result<Octets, NotNow> {
+        write::<Self, _>(CONNECTION_ROOM, |w| {
+            w.uint(1, uid);
+            let form = w.begin(2);
+            connection.write_snapshot(w, now)?;
+            w.end(form);
+            lifetime.map(|life| life.snapshot(now)).iter().for_each(|left| w.form(3, left));
+            w.fixed32s(4, reserved);
+            Ok(())
+        })
     }
 
     pub(crate) fn connection(&self) -> Result<&ike::Snapshot, SnapshotError> {
@@ -133,18 +147,26 @@ pub(crate) struct PairFacts {
 }
 
 impl PairRow {
-    pub(crate) fn new(connection: u64, pair: PairSnapshot, facts: &PairFacts, now: Instant) -> Self {
-        let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts.clone();
-        Self {
-            connection,
-            pair: Some(pair),
-            name,
-            suite,
-            legacy,
-            transport: mode == Mode::Transport,
-            local,
-            remote,
-            lifetime: Some(lifetime.snapshot(now)),
+    /// The octets of one.
+    pub(crate) fn write(connection: u64, pair: &PairSnapshot, facts: &PairFacts, now: Instant) -> Octets {
+        let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts;
+        let written = write::<Self, Infallible>(PAIR_ROOM, |w| {
+            let texts = |w: &mut Writer, tag, texts: &[String]| {
+                texts.iter().for_each(|text| w.bytes_always(tag, text.as_bytes()));
+            };
+            w.fixed64(1, connection);
+            w.form(2, pair);
+            w.bytes(3, name.as_bytes());
+            w.bytes(4, suite.as_bytes());
+            texts(w, 5, legacy);
+            w.flag(6, *mode == Mode::Transport);
+            texts(w, 7, local);
+            texts(w, 8, remote);
+            w.form(9, &lifetime.snapshot(now));
+            Ok(())
+        });
+        match written {
+            Ok(octets) => octets,
         }
     }
 
@@ -194,9 +216,9 @@ fn read(row: &Row, octets: &[u8]) -> Result<(), SnapshotError> {
     }
 }
 
-/// A row of a form.
-pub(crate) fn row<F: Form>(class: u8, id: u64, form: &F, now: Instant) -> Row {
-    Row { class, id, octets: Some(encode(form)), at: now }
+/// A row with these octets.
+pub(crate) const fn row(class: u8, id: u64, octets: Octets, now: Instant) -> Row {
+    Row { class, id, octets: Some(octets), at: now }
 }
 
 /// That there is nothing more of it.
@@ -207,8 +229,7 @@ pub(crate) const fn gone(class: u8, id: u64, now: Instant) -> Row {
 /// How far a pair may count.
 pub(crate) fn numbers(spi: u32, reserve: &router::Reserve, now: Instant) -> Row {
     let last = reserve.lease.end().unwrap_or(u64::MAX);
-    let octets = Some(zeroize::Zeroizing::new(last.to_be_bytes().to_vec()));
-    Row { class: class::NUMBERS, id: spi.into(), octets, at: now }
+    row(class::NUMBERS, spi.into(), last.to_be_bytes().to_vec().into(), now)
 }
 
 #[cfg(test)]
@@ -221,14 +242,16 @@ mod tests {
     #[test]
     fn what_another_version_writes_is_not_read() {
         let now = Instant::now();
-        let connection = |of: &ConnectionRow| row(class::CONNECTION, 7, of, now);
-        let of = ConnectionRow::new(1, ike::Snapshot::default(), None, Vec::new(), now);
-        assert_eq!(reads(&[connection(&of), gone(class::PAIR, 1, now)]), Ok(()));
+        let of =
+            ConnectionRow { uid: 1, connection: Some(ike::Snapshot::default()), ..ConnectionRow::default() };
+        let connection = row(class::CONNECTION, 7, snapshot::encode(&of), now);
+        assert_eq!(reads(&[connection.clone(), gone(class::PAIR, 1, now)]), Ok(()));
 
-        let mut newer = connection(&of);
-        newer.octets.as_mut().unwrap()[FORM] += 1;
+        let mut newer = connection.octets.as_ref().unwrap().to_vec();
+        newer[FORM] += 1;
+        let newer = row(class::CONNECTION, 7, newer.into(), now);
         assert!(reads(&[newer]).unwrap_err().contains("the row of a connection has form"));
-        assert!(reads(&[Row { class: 9, ..connection(&of) }]).unwrap_err().contains("class 9"));
+        assert!(reads(&[Row { class: 9, ..connection }]).unwrap_err().contains("class 9"));
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl Control {
                 },
                 class::PAIR => pairs.extend(read::<PairRow>(&octets, &mut taken).map(|row| (row, at))),
                 class::NUMBERS => {
-                    let last = octets.as_slice().try_into().map_or(u64::MAX, u64::from_be_bytes);
+                    let last = (*octets).try_into().map_or(u64::MAX, u64::from_be_bytes);
                     progress.entry(of_pair).or_default().0 = last;
                 }
                 class::WINDOW => {

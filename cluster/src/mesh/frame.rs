@@ -1,6 +1,7 @@
 //! Questions and answers as they stand in the stream of a lane: length, number, kind, body.
 
 use bytes::Bytes;
+use snapshot::Octets;
 use zeroize::Zeroizing;
 
 /// Octets of a body at most: what is more is sent as several.
@@ -41,7 +42,7 @@ pub(super) fn encode(frames: &[Frame]) -> Vec<Bytes> {
         let within = |frame: &Frame| if frame.body.len() < BESIDE { frame.body.len() } else { 0 };
         // As large as it has to be from the start, for what grows leaves copies behind.
         let length = run.iter().map(|frame| HEADER + within(frame)).sum();
-        let mut buffer = Zeroizing::new(Vec::with_capacity(length));
+        let mut buffer = Vec::with_capacity(length);
         for frame in run {
             let length = u32::try_from(HEADER - 4 + frame.body.len()).unwrap_or(u32::MAX);
             buffer.extend_from_slice(&length.to_be_bytes());
@@ -51,7 +52,7 @@ pub(super) fn encode(frames: &[Frame]) -> Vec<Bytes> {
                 buffer.extend_from_slice(&frame.body);
             }
         }
-        out.push(Bytes::from_owner(buffer));
+        out.push(Octets::from(buffer).shared());
         out.extend(beside.map(|frame| frame.body.clone()));
     }
     out
@@ -104,10 +105,10 @@ impl Decoder {
             return Ok(None);
         }
         let whole = self.begun.take();
-        Ok(whole.map(|Begun { number, kind, body, .. }| Frame {
+        Ok(whole.map(|Begun { number, kind, mut body, .. }| Frame {
             number,
             kind,
-            body: Bytes::from_owner(body),
+            body: Octets::from(std::mem::take(&mut *body)).shared(),
         }))
     }
 }

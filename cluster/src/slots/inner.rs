@@ -130,7 +130,7 @@ impl Inner {
 
     /// Tells another node what etcd knows of a slot.
     pub(super) fn tell(self: &Arc<Self>, node: &str, slot: &Slot) {
-        let (inner, node, body) = (Arc::clone(self), node.to_owned(), News::of(slot).encode_to_vec());
+        let (inner, node, body) = (Arc::clone(self), node.to_owned(), News::of(slot).encode_to_vec().into());
         tokio::spawn(of_node(async move {
             // Etcd's watch says it as well, if later.
             let _ = inner.wire.ask(&node, Ask::News, body, replica::PATIENCE).await;

@@ -49,6 +49,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 pub use record::{Process, Slot, Table};
+use snapshot::Octets;
 pub use snapshot::{Done, Handover, Kept, Row};
 
 use crate::etcd::mirror::{self, Mirrored};
@@ -111,7 +112,7 @@ pub trait Wire: Send + Sync + 'static {
         &self,
         node: &str,
         ask: Ask,
-        body: Vec<u8>,
+        body: Octets,
         patience: Duration,
     ) -> Later<'_, Result<Vec<u8>, String>>;
 

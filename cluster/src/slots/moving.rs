@@ -20,16 +20,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use latest::{Follow as _, Latest as _};
-use prost::Message as _;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::Row;
 use super::inner::AGAIN;
 use super::record::{Changed, Process, Slot};
 use super::replica::Own;
-use super::row::{Rows, messages};
+use super::row::{Rows, Telling, cut};
 use super::{Ask, Handover, Inner, steward};
+use super::{Octets, Row};
 use crate::task::carried_out;
 
 /// A message of rows, and etcd's answer in between.
@@ -79,18 +78,17 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
         return Err(format!("node {to} is not heard"));
     }
     let ordered = why == Why::Ordered;
-    let body = |rows, last| {
-        let (slot, term) = (slot.number.into(), slot.term);
-        Rows { slot, term, rows, last, ordered, ..Rows::default() }.encode_to_vec()
-    };
-    ask(inner, to, Ask::Expect, body(Vec::new(), false)).await?;
+    // For whatever process there is.
+    let telling = Telling { slot: slot.number, term: slot.term, ordered, instance: &[] };
+    let nothing = telling.write(&[], false, Instant::now().into_std());
+    ask(inner, to, Ask::Expect, nothing).await?;
     let frozen = Instant::now();
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
     inner.mine().remove(&number);
     inner.going().insert(number, to.to_owned());
     let rows = inner.host.give(number, to).await;
     let mut gone = Ok(());
-    if let Err(reason) = hand(inner, to, &rows, body).await {
+    if let Err(reason) = hand(inner, to, &rows, telling).await {
         let now;
         (now, turn) = whose(inner, &slot, turn).await;
         match now {
@@ -157,7 +155,7 @@ async fn takes_writes(inner: &Inner, number: u8) -> Result<(), String> {
 }
 
 /// Asks the next owner for as long as it is heard: if it is gone its own slots wait to be taken over, one change of owners after the other.
-async fn ask(inner: &Inner, to: &str, ask: Ask, body: Vec<u8>) -> Result<(), String> {
+async fn ask(inner: &Inner, to: &str, ask: Ask, body: Octets) -> Result<(), String> {
     let mut heard = inner.heard.clone();
     tokio::select! {
         biased;
@@ -166,16 +164,11 @@ async fn ask(inner: &Inner, to: &str, ask: Ask, body: Vec<u8>) -> Result<(), Str
     }
 }
 
-async fn hand(
-    inner: &Inner,
-    to: &str,
-    rows: &[Row],
-    body: impl Fn(Vec<super::row::RowForm>, bool) -> Vec<u8>,
-) -> Result<(), String> {
-    let messages = messages(rows.iter().cloned(), Instant::now().into_std());
+async fn hand(inner: &Inner, to: &str, rows: &[Row], telling: Telling<'_>) -> Result<(), String> {
+    let (messages, now) = (cut(rows), Instant::now().into_std());
     let count = messages.len();
     for (at, rows) in messages.into_iter().enumerate() {
-        ask(inner, to, Ask::Hand, body(rows, at + 1 == count)).await?;
+        ask(inner, to, Ask::Hand, telling.write(rows, at + 1 == count, now)).await?;
     }
     Ok(())
 }

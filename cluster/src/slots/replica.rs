@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use latest::Follow as _;
-use prost::Message as _;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::Row;
 use super::inner::AGAIN;
 use super::record::{Changed, Slot};
-use super::row::{Rows, messages};
+use super::row::{Telling, cut};
 use super::vault::TOO_LARGE;
 use super::{Ask, Done, Inner, Kept};
 use crate::task::of_node;
@@ -338,10 +337,10 @@ fn refused(inner: &Inner, record: &Slot, reason: &str) {
 
 async fn tell(inner: &Inner, record: &Slot, rows: Vec<Row>) -> Result<(), String> {
     let Some(standby) = &record.standby else { return Err("there is none".to_owned()) };
-    for rows in messages(rows, Instant::now().into_std()) {
-        let (slot, term) = (record.number.into(), record.term);
-        let instance = standby.instance.clone();
-        let body = Rows { slot, term, rows, instance, ..Rows::default() }.encode_to_vec();
+    let instance = &standby.instance;
+    let telling = Telling { slot: record.number, term: record.term, ordered: false, instance };
+    for rows in cut(&rows) {
+        let body = telling.write(rows, false, Instant::now().into_std());
         inner.wire.ask(&standby.node, Ask::Put, body, PATIENCE).await?;
     }
     Ok(())

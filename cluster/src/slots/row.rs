@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use culvert_proto::etcd::KeyValue;
 use prost::Message;
-use snapshot::{Row, Secret};
+use snapshot::{Octets, Row, Secret, Writer};
 
 use super::record::Slot;
 
@@ -31,13 +31,12 @@ impl fmt::Debug for RowForm {
 }
 
 impl RowForm {
-    pub(super) fn new(row: Row, now: Instant) -> Self {
-        Self {
-            class: row.class.into(),
-            id: row.id,
-            octets: row.octets.map(Secret::take),
-            age: u64::try_from(now.saturating_duration_since(row.at).as_nanos()).unwrap_or(u64::MAX),
-        }
+    fn write(w: &mut Writer, row: &Row, now: Instant) {
+        let age = now.saturating_duration_since(row.at).as_nanos();
+        w.uint(1, row.class.into());
+        w.fixed64(2, row.id);
+        row.octets.iter().for_each(|octets| w.secret(3, octets));
+        w.uint(4, u64::try_from(age).unwrap_or(u64::MAX));
     }
 
     pub(super) fn read(self, now: Instant) -> Row {
@@ -48,10 +47,6 @@ impl RowForm {
             octets: self.octets.map(Secret::give),
             at: now.checked_sub(age).unwrap_or(now),
         }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.encoded_len()
     }
 }
 
@@ -106,23 +101,61 @@ impl News {
     }
 }
 
+/// What is said with rows of a slot.
+#[derive(Clone, Copy)]
+pub(super) struct Telling<'a> {
+    pub(super) slot: u8,
+    pub(super) term: u64,
+    pub(super) ordered: bool,
+    /// The process that is to keep them.
+    pub(super) instance: &'a [u8],
+}
+
+impl Telling<'_> {
+    /// [`Rows`], written as such without a copy of each on its way.
+    pub(super) fn write(&self, rows: &[Row], last: bool, now: Instant) -> Octets {
+        let Self { slot, term, ordered, instance } = *self;
+        let room: usize = rows.iter().map(len).sum();
+        let mut w = Writer::with_capacity(BESIDE + instance.len() + room);
+        w.uint(1, slot.into());
+        w.uint(2, term);
+        for row in rows {
+            let form = w.begin(3);
+            RowForm::write(&mut w, row, now);
+            w.end(form);
+        }
+        w.flag(4, last);
+        w.flag(5, ordered);
+        w.bytes(6, instance);
+        w.finish()
+    }
+}
+
 /// Rows in one message: a few milliseconds of a network of 1 Gbit/s.
 const MESSAGE: usize = 512 * 1024;
+/// What a row has in a message besides its octets, and a message besides its rows, at most.
+const BESIDE: usize = 64;
+
+fn len(row: &Row) -> usize {
+    row.octets.as_ref().map_or(0, |octets| octets.len()) + BESIDE
+}
 
 /// Cuts rows into messages of [`MESSAGE`] octets, or of one row that is larger. There is one at least.
-pub(super) fn messages(rows: impl IntoIterator<Item = Row>, now: Instant) -> Vec<Vec<RowForm>> {
-    let (mut all, mut current, mut len) = (Vec::new(), Vec::new(), 0);
-    for row in rows {
-        let form = RowForm::new(row, now);
-        if len > 0 && len + form.len() > MESSAGE {
-            all.push(std::mem::take(&mut current));
-            len = 0;
+pub(super) fn cut(rows: &[Row]) -> Vec<&[Row]> {
+    let (mut all, mut rest) = (Vec::new(), rows);
+    loop {
+        let mut octets = 0;
+        let fits = rest.iter().take_while(|row| {
+            octets += len(row);
+            octets <= MESSAGE
+        });
+        let (some, others) = rest.split_at(fits.count().max(1).min(rest.len()));
+        all.push(some);
+        if others.is_empty() {
+            return all;
         }
-        len += form.len();
-        current.push(form);
+        rest = others;
     }
-    all.push(current);
-    all
 }
 
 #[cfg(test)]
@@ -130,20 +163,29 @@ pub(super) fn messages(rows: impl IntoIterator<Item = Row>, now: Instant) -> Vec
 mod tests {
     use std::time::Duration;
 
-    use zeroize::Zeroizing;
-
     use super::*;
 
     #[test]
     fn rows_come_back_with_their_age_and_large_ones_are_cut() {
         let (then, now) = (Instant::now(), Instant::now() + Duration::from_secs(5));
-        let row = |id, len| Row { class: 2, id, octets: Some(Zeroizing::new(vec![7; len])), at: then };
-        let rows = [row(1, 10), row(2, 600_000), row(3, 10), Row { octets: None, ..row(4, 0) }];
-        let messages = messages(rows.clone(), now);
-        assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 2]);
+        let row = |id, len| Row { class: 2, id, octets: Some(vec![7; len].into()), at: then };
+        let rows = [row(1, 10), row(2, 600_000), row(3, 10), Row { octets: None, ..row(4, 0) }, row(0, 0)];
+        let messages = cut(&rows);
+        assert_eq!(messages.iter().map(|rows| rows.len()).collect::<Vec<_>>(), [1, 1, 3]);
+        assert_eq!(cut(&[]).iter().map(|rows| rows.len()).collect::<Vec<_>>(), [0]);
         let far = Instant::now() + Duration::from_secs(100);
-        let back: Vec<Row> = messages.into_iter().flatten().map(|form| form.read(far)).collect();
-        assert_eq!(back.len(), 4);
+        let telling = Telling { slot: 3, term: 300, ordered: true, instance: b"instance" };
+        let mut back = Vec::new();
+        for (at, rows) in messages.iter().enumerate() {
+            let octets = telling.write(rows, at == 2, now);
+            assert!(octets.len() <= rows.iter().map(len).sum::<usize>() + BESIDE + telling.instance.len());
+            let read = Rows::decode(&*octets).unwrap();
+            assert_eq!(read.encode_to_vec(), *octets, "as the message would be written");
+            assert_eq!((read.slot, read.term, read.last, read.ordered), (3, 300, at == 2, true));
+            assert_eq!(read.instance, b"instance");
+            back.extend(read.rows.into_iter().map(|form| form.read(far)));
+        }
+        assert_eq!(back.len(), rows.len());
         for (row, back) in rows.iter().zip(&back) {
             assert_eq!((row.class, row.id, &row.octets), (back.class, back.id, &back.octets));
             assert!(far - back.at >= Duration::from_secs(4));

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::moving::Why;
 use super::record::Process;
-use super::{Ask, Handover, Inner, leaving, moving, replica, steward};
+use super::{Ask, Handover, Inner, Octets, leaving, moving, replica, steward};
 use crate::task::of_node;
 
 /// Between looks.
@@ -175,7 +175,7 @@ async fn begin_somewhere(inner: &Arc<Inner>) {
     }
     let Some(richest) = richest(inner) else { return };
     tracing::info!(from = richest, "no slot is free, and one of another node's is asked for");
-    if let Err(reason) = inner.wire.ask(&richest, Ask::Want, Vec::new(), replica::PATIENCE).await {
+    if let Err(reason) = inner.wire.ask(&richest, Ask::Want, Octets::default(), replica::PATIENCE).await {
         tracing::debug!(from = richest, reason, "it does not give one");
     }
 }
@@ -223,7 +223,7 @@ async fn even_out(inner: &Arc<Inner>, there: &BTreeMap<Process, Instant>) {
     };
     let mut least = None::<(usize, String)>;
     for node in others {
-        let Ok(answer) = inner.wire.ask(&node, Ask::Load, Vec::new(), replica::PATIENCE).await else {
+        let Ok(answer) = inner.wire.ask(&node, Ask::Load, Octets::default(), replica::PATIENCE).await else {
             continue;
         };
         let Ok(load) = <[u8; 8]>::try_from(answer.as_slice()) else { continue };

@@ -123,12 +123,10 @@ impl Vault {
 mod tests {
     use std::time::Instant;
 
-    use zeroize::Zeroizing;
-
     use super::*;
 
     fn form(id: u64, len: Option<usize>) -> Row {
-        let octets = len.map(|len| Zeroizing::new(vec![1; len]));
+        let octets = len.map(|len| vec![1; len].into());
         Row { class: 1, id, octets, at: Instant::now() }
     }
 

@@ -15,9 +15,10 @@ pub(crate) struct SilenceForm {
 }
 
 impl Silence {
-    pub(crate) fn form(self, w: &Writing<'_>) -> SilenceForm {
+    pub(crate) fn write(self, w: &mut Writing<'_>) {
         let Self { since, asked } = self;
-        SilenceForm { since: w.due(since), asked: asked.and_then(|asked| w.due(asked)) }
+        w.at(1, since);
+        w.maybe_at(2, asked);
     }
 
     pub(crate) fn restore(form: &SilenceForm, r: &Reading) -> Result<Self, SnapshotError> {

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use prost::Message;
-use snapshot::{Range, SnapshotError};
+use snapshot::{Range, SnapshotError, Writer};
 
 use super::values::{
-    duration, mode, mode_number, nanoseconds, selectors, selectors_form, transform, transform_form,
+    duration, mode, mode_number, nanoseconds, selectors, transform, transform_form, write_selectors,
 };
 use crate::config::{ChildConfig, Life};
 use crate::proposal::EspProposal;
@@ -38,22 +38,21 @@ pub(crate) struct ProposalForm {
 }
 
 impl PolicyForm {
-    fn new(config: &ChildConfig) -> Self {
+    fn write(w: &mut Writer, config: &ChildConfig) {
         let ChildConfig { name, local, remote, proposals, mode, life, resources } = config;
         let Life { time, kilobytes } = life;
-        let proposal = |proposal: &EspProposal| ProposalForm {
-            transforms: proposal.transforms().iter().copied().map(transform_form).collect(),
-        };
-        Self {
-            name: name.to_string(),
-            local: selectors_form(local),
-            remote: selectors_form(remote),
-            proposals: proposals.iter().map(proposal).collect(),
-            mode: mode_number(*mode),
-            life: nanoseconds(*time),
-            kilobytes: *kilobytes,
-            resources: (*resources).into(),
+        w.bytes(1, name.as_bytes());
+        write_selectors(w, 2, local);
+        write_selectors(w, 3, remote);
+        for proposal in proposals.iter() {
+            let form = w.begin(4);
+            w.uints(1, proposal.transforms().iter().copied().map(transform_form));
+            w.end(form);
         }
+        w.uint(5, mode_number(*mode).into());
+        w.uint(6, nanoseconds(*time));
+        kilobytes.iter().for_each(|kilobytes| w.uint_always(7, *kilobytes));
+        w.uint(8, (*resources).into());
     }
 
     /// The policy, or the same if it is among these.
@@ -91,7 +90,11 @@ impl<'a> Table<'a> {
         u32::try_from(at).unwrap_or(u32::MAX)
     }
 
-    pub(super) fn forms(self) -> Vec<PolicyForm> {
-        self.0.into_iter().map(|config| PolicyForm::new(config)).collect()
+    pub(super) fn write(&self, w: &mut Writer, tag: u32) {
+        for config in &self.0 {
+            let form = w.begin(tag);
+            PolicyForm::write(w, config);
+            w.end(form);
+        }
     }
 }

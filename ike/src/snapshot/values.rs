@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use snapshot::{Address, Range, SnapshotError, required};
+use snapshot::{Address, Range, SnapshotError, Writer, required};
 
 use crate::config::{Mode, Retransmit};
 use crate::coverage::{Gap, Traffic};
@@ -52,9 +52,20 @@ pub(crate) fn choice_form(choice: &IkeChoice) -> Vec<u64> {
     choice.transforms().into_iter().map(transform_form).collect()
 }
 
+/// As [`choice_form`] has them.
+pub(crate) fn write_choice(w: &mut Writer, tag: u32, choice: &IkeChoice) {
+    w.uints(tag, choice.transforms().into_iter().map(transform_form));
+}
+
 pub(crate) fn choice(form: &[u64]) -> Result<IkeChoice, SnapshotError> {
     let transforms = form.iter().copied().map(transform).collect::<Result<Vec<_>, _>>()?;
     required(IkeChoice::from_transforms(&transforms), "the algorithms of an IKE_SA")
+}
+
+pub(crate) fn write_selectors(w: &mut Writer, tag: u32, selectors: &[TrafficSelector]) {
+    for TrafficSelector { protocol, start_port, end_port, start, end } in selectors {
+        Range::write(w, tag, (*protocol, (*start, *end), (*start_port, *end_port)));
+    }
 }
 
 pub(crate) fn selectors_form(selectors: &[TrafficSelector]) -> Vec<Range> {
@@ -167,16 +178,15 @@ pub(crate) struct PathForm {
 }
 
 impl PathForm {
-    pub(crate) fn new(path: Path, nat: Nat) -> Self {
+    pub(crate) fn write(w: &mut Writer, path: Path, nat: Nat) {
         let Path { local, remote, local_natt, remote_natt } = path;
-        Self {
-            local: Some(local.into()),
-            remote: Some(remote.into()),
-            local_natt: local_natt.into(),
-            remote_natt: remote_natt.into(),
-            nat_local: nat.local,
-            nat_remote: nat.remote,
-        }
+        let Nat { local: nat_local, remote: nat_remote } = nat;
+        w.address(1, local);
+        w.address(2, remote);
+        w.uint(3, local_natt.into());
+        w.uint(4, remote_natt.into());
+        w.flag(5, nat_local);
+        w.flag(6, nat_remote);
     }
 
     pub(crate) fn read(&self) -> Result<(Path, Nat), SnapshotError> {
@@ -223,6 +233,10 @@ pub(crate) struct DatagramsForm {
 impl DatagramsForm {
     pub(crate) fn new(datagrams: &[Vec<u8>]) -> Self {
         Self { datagrams: datagrams.to_vec() }
+    }
+
+    pub(crate) fn write(w: &mut Writer, datagrams: &[Vec<u8>]) {
+        datagrams.iter().for_each(|datagram| w.bytes_always(1, datagram));
     }
 }
 

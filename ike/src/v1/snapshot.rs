@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prost::Message;
-use snapshot::{Due, required};
+use snapshot::{Due, Writer, required};
 
 use super::exchange::{Quick, QuickForm};
 use super::handshake::{Handshake, HandshakeForm, natt, natt_number};
@@ -81,8 +81,11 @@ pub(crate) struct ConnectionForm {
 }
 
 impl Connection {
-    /// Everything that another node needs to go on with it.
-    pub(crate) fn form(&self, now: Instant) -> Result<ConnectionForm, NotNow> {
+    /// Writes everything that another node needs to go on with it: a [`ConnectionForm`].
+    ///
+    /// # Errors
+    /// Why there is none at this moment. Nothing has been written then.
+    pub(crate) fn write(&self, out: &mut Writer, now: Instant) -> Result<(), NotNow> {
         let Self {
             // By its name.
             config: _,
@@ -131,37 +134,48 @@ impl Connection {
             }
             Phase::Handshake | Phase::Up => {}
         }
-        let mut w = Writing::new(now);
-        let at = |at: Option<Instant>, w: &Writing<'_>| at.and_then(|at| w.due(at));
-        let form = ConnectionForm {
-            path: Some(PathForm::new(*path, *nat)),
-            floated: *floated,
-            forced: *forced,
-            natt: natt_number(*natt),
-            initiator: *initiator,
-            up: *phase == Phase::Up,
-            handshake: handshake.as_ref().map(|handshake| handshake.form(&w)).transpose()?,
-            sas: sas.iter().map(|sa| sa.form(&w)).collect(),
-            quick: quick.iter().map(|quick| quick.form(&mut w)).collect(),
-            children: children.iter().map(|child| ChildForm::new(child, &mut w)).collect(),
-            gaps: gaps.iter().map(GapForm::new).collect(),
-            gaps_changed: *gaps_changed,
-            gaps_since: at(*gaps_since, &w),
-            tasks: tasks.iter().map(|queued| queued.form(&w)).collect(),
-            asked: asked.form(),
-            fruit: Some(FruitForm::new(fruit)),
-            initial_contact: *initial_contact,
-            met: *met,
-            began: w.due(*began),
-            silence: Some(silence.form(&w)),
-            probe: probe.map(|probe| probe.form(&w)),
-            keepalive: at(*keepalive, &w),
-            once: *once,
-            reopen_failures: *reopen_failures,
-            counters: Some(CountersForm::new(*counters)),
-            policies: Vec::new(),
-        };
-        Ok(ConnectionForm { policies: w.policies(), ..form })
+        let mut w = Writing::new(Writer::default(), now);
+        let handshake = handshake.as_ref().map(|handshake| handshake.form(&w)).transpose()?;
+        *w = std::mem::take(out);
+        w.message(1, |w| PathForm::write(w, *path, *nat));
+        w.flag(2, *floated);
+        w.flag(3, *forced);
+        w.uint(4, natt_number(*natt).into());
+        w.flag(5, *initiator);
+        w.flag(6, *phase == Phase::Up);
+        handshake.iter().for_each(|form| w.form(7, form));
+        for sa in sas {
+            let form = sa.form(&w);
+            w.form(8, &form);
+        }
+        for quick in quick {
+            let form = quick.form(&mut w);
+            w.form(9, &form);
+        }
+        for child in children {
+            let form = ChildForm::new(child, &mut w);
+            w.form(11, &form);
+        }
+        gaps.iter().for_each(|gap| w.form(12, &GapForm::new(gap)));
+        w.flag(13, *gaps_changed);
+        w.maybe_at(14, *gaps_since);
+        for queued in tasks {
+            let form = queued.form(&w);
+            w.form(15, &form);
+        }
+        asked.form().iter().for_each(|asked| w.form(16, asked));
+        w.form(17, &FruitForm::new(fruit));
+        w.flag(18, *initial_contact);
+        w.flag(19, *met);
+        w.at(20, *began);
+        w.message(21, |w| silence.write(w));
+        probe.map(|probe| probe.form(&w)).iter().for_each(|probe| w.form(22, probe));
+        w.maybe_at(23, *keepalive);
+        w.flag(24, *once);
+        w.uint(25, (*reopen_failures).into());
+        w.form(26, &CountersForm::new(*counters));
+        *out = w.policies(10);
+        Ok(())
     }
 
     /// Goes on with it.

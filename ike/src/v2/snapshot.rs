@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use prost::{Message, Oneof};
-use snapshot::{Address, Due, SnapshotError, required};
+use snapshot::{Address, Due, SnapshotError, Writer, required};
 
 use super::ike_sa::{IkeSa, IkeSaForm};
 use super::initiator::{AuthSent, AuthSentForm, InitSent, InitSentForm};
@@ -105,8 +105,11 @@ struct DeclinedForm {
 }
 
 impl Connection {
-    /// Everything that another node needs to go on with it.
-    pub(crate) fn form(&self, now: Instant) -> Result<ConnectionForm, NotNow> {
+    /// Writes everything that another node needs to go on with it: a [`ConnectionForm`].
+    ///
+    /// # Errors
+    /// Why there is none at this moment. Nothing has been written then.
+    pub(crate) fn write(&self, out: &mut Writer, now: Instant) -> Result<(), NotNow> {
         let Self {
             // By its name.
             config: _,
@@ -145,47 +148,55 @@ impl Connection {
         if !transmits.is_empty() || !events.is_empty() {
             return Err(NotNow::Undrained);
         }
-        let mut w = Writing::new(now);
-        let phase = match phase {
-            Phase::InitSent(init) => Some(PhaseForm::InitSent(init.form(&mut w))),
-            Phase::AuthSent(auth) => Some(PhaseForm::AuthSent(auth.form(&mut w))),
+        match phase {
             Phase::AwaitAuth(_) => return Err(NotNow::HalfOpen),
-            Phase::Up => Some(PhaseForm::Up(true)),
-            Phase::Lingering(until) => w.due(*until).map(PhaseForm::Lingering),
             Phase::Finished => return Err(NotNow::Finished),
-        };
-        let at = |at: Option<Instant>, w: &Writing<'_>| at.and_then(|at| w.due(at));
-        let declined = declined.map(|Declined { spi_in, at }| DeclinedForm { spi_in, at: w.due(at) });
-        let form = ConnectionForm {
-            path: Some(PathForm::new(*path, *nat)),
-            floated: *floated,
-            forced: *forced,
-            initiator: *initiator,
-            phase,
-            sas: sas.iter().map(|sa| sa.form(&mut w)).collect(),
-            current: *current,
-            children: children.iter().map(|child| ChildForm::new(child, &mut w)).collect(),
-            parts: parts.iter().map(|part| w.policy(part)).collect(),
-            parts_refused: parts_refused.iter().map(|part| w.policy(part)).collect(),
-            gaps: gaps.iter().map(GapForm::new).collect(),
-            gaps_changed: *gaps_changed,
-            tasks: tasks.iter().map(|queued| queued.form(&w)).collect(),
-            asked: asked.form(),
-            rekey_refused: rekey_refused.as_deref().map(ToString::to_string),
-            fruit: Some(FruitForm::new(fruit)),
-            declined,
-            began: w.due(*began),
-            silence: Some(silence.form(&w)),
-            keepalive: at(*keepalive, &w),
-            once: *once,
-            mend: at(*mend, &w),
-            limited: at(*limited, &w),
-            counters: Some(CountersForm::new(*counters)),
-            resources: Some(resources.form(&mut w)),
-            elsewhere: elsewhere.as_deref().map(|at| (*at).into()),
-            policies: Vec::new(),
-        };
-        Ok(ConnectionForm { policies: w.policies(), ..form })
+            Phase::InitSent(_) | Phase::AuthSent(_) | Phase::Up | Phase::Lingering(_) => {}
+        }
+        let mut w = Writing::new(std::mem::take(out), now);
+        w.message(1, |w| PathForm::write(w, *path, *nat));
+        w.flag(2, *floated);
+        w.flag(3, *forced);
+        w.flag(4, *initiator);
+        match phase {
+            Phase::InitSent(init) => w.message(5, |w| init.write(w)),
+            Phase::AuthSent(auth) => {
+                let form = auth.form(&mut w);
+                w.form(6, &form);
+            }
+            Phase::Up => w.flag(7, true),
+            Phase::Lingering(until) => w.at(8, *until),
+            // As was asked above.
+            Phase::AwaitAuth(_) | Phase::Finished => {}
+        }
+        sas.iter().for_each(|sa| w.message(9, |w| sa.write(w)));
+        w.fixed64(10, *current);
+        children.iter().for_each(|child| w.message(12, |w| ChildForm::write(w, child)));
+        w.policy_numbers(13, parts);
+        w.policy_numbers(14, parts_refused);
+        gaps.iter().for_each(|gap| w.form(15, &GapForm::new(gap)));
+        w.flag(16, *gaps_changed);
+        tasks.iter().for_each(|queued| w.message(17, |w| queued.write(w)));
+        asked.form().iter().for_each(|asked| w.form(18, asked));
+        rekey_refused.iter().for_each(|why| w.bytes_always(19, why.to_string().as_bytes()));
+        w.form(20, &FruitForm::new(fruit));
+        if let Some(Declined { spi_in, at }) = declined {
+            w.message(21, |w| {
+                w.fixed32(1, *spi_in);
+                w.at(2, *at);
+            });
+        }
+        w.at(22, *began);
+        w.message(23, |w| silence.write(w));
+        w.maybe_at(24, *keepalive);
+        w.flag(25, *once);
+        w.maybe_at(26, *mend);
+        w.form(27, &CountersForm::new(*counters));
+        w.message(28, |w| resources.write(w));
+        elsewhere.iter().for_each(|at| w.address(29, **at));
+        w.maybe_at(30, *limited);
+        *out = w.policies(11);
+        Ok(())
     }
 
     /// Goes on with it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use ike::config::PeerConfig;
 use ike::event::CloseReason;
 use ike::{Command, Connection, Datagram, Event, NotNow, Resume, Snapshot, Transmit};
-use snapshot::{decode, encode};
+use snapshot::{decode, encode, write};
 
 use super::TestHost;
 
@@ -182,6 +182,9 @@ impl Twin {
             return;
         }
         let snapshot: Snapshot = decode(&here).expect("what was encoded");
+        let written = write::<Snapshot, _>(0, |w| self.stayed.write_snapshot(w, now));
+        let written = written.expect("as just now");
+        assert_eq!(written.len(), here.len(), "nothing is written that is not read");
         let config = self.stayed.config().expect("a peer").clone();
         let moved = Connection::restore(&snapshot, now + AHEAD, Resume::Exactly, config);
         self.moved = Some(moved.expect("what was a connection"));

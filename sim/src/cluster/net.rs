@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::{Ask, Later, Path, Simulated, Slots, Wire};
+use snapshot::Octets;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -61,7 +62,7 @@ type Lane = (String, String, u16);
 
 struct Message {
     arrives: Instant,
-    body: Vec<u8>,
+    body: Octets,
     tell: oneshot::Sender<Result<Vec<u8>, String>>,
 }
 
@@ -114,7 +115,7 @@ impl Net {
         self: &Arc<Self>,
         (from, to): (&str, &str),
         ask: Ask,
-        body: Vec<u8>,
+        body: Octets,
         tell: oneshot::Sender<Result<Vec<u8>, String>>,
     ) {
         let mut state = self.state();
@@ -195,7 +196,7 @@ impl Wire for Line {
         &self,
         node: &str,
         ask: Ask,
-        body: Vec<u8>,
+        body: Octets,
         patience: Duration,
     ) -> Later<'_, Result<Vec<u8>, String>> {
         let node = node.to_owned();

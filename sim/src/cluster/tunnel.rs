@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use esp::{Lease, Limits, OutboundSa, OutboundSnapshot, Resume, SaKeys, Spi, Suite};
 use snapshot::{Handover, Row, SnapshotError, decode, encode};
-use zeroize::Zeroizing;
 
 /// What the rows of tunnels are called.
 const CLASS: u8 = 1;
@@ -43,7 +42,7 @@ impl Tunnel {
             octets.extend(number.to_be_bytes());
         }
         octets.extend_from_slice(&encode(&self.outbound.snapshot()));
-        Row { class: CLASS, id, octets: Some(Zeroizing::new(octets)), at }
+        Row { class: CLASS, id, octets: Some(octets.into()), at }
     }
 
     /// That it is no more.

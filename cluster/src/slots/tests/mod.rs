@@ -14,7 +14,6 @@ use std::task::Poll;
 
 use latest::{Follow as _, Latest as _};
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
 use super::leaving::DRAIN_TRIES;
 use super::*;
@@ -86,7 +85,7 @@ impl Wire for Line {
         &self,
         node: &str,
         ask: Ask,
-        body: Vec<u8>,
+        body: Octets,
         patience: Duration,
     ) -> Later<'_, Result<Vec<u8>, String>> {
         let node = node.to_owned();
@@ -141,7 +140,7 @@ struct Memory {
 }
 
 fn row(id: u64, number: Option<u64>) -> Row {
-    let octets = number.map(|number| Zeroizing::new(number.to_be_bytes().to_vec()));
+    let octets = number.map(|number| number.to_be_bytes().to_vec().into());
     Row { class: 1, id, octets, at: Instant::now().into_std() }
 }
 
@@ -169,7 +168,7 @@ impl Host for Memory {
         Box::pin(async move {
             self.does("resync", slot);
             let mut rows = self.rows(slot);
-            let bulk = Some(Zeroizing::new(vec![7; self.bulk.load(Ordering::Relaxed)]));
+            let bulk = Some(Octets::from(vec![7; self.bulk.load(Ordering::Relaxed)]));
             rows.extend(
                 bulk.filter(|bulk| !bulk.is_empty()).map(|bulk| Row { octets: Some(bulk), ..row(99, None) }),
             );

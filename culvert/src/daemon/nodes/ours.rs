@@ -78,15 +78,18 @@ impl Wire for Nodes {
         &self,
         node: &str,
         ask: Ask,
-        body: Vec<u8>,
+        body: snapshot::Octets,
         patience: std::time::Duration,
     ) -> Later<'_, Result<Vec<u8>, String>> {
         let lane = match ask {
             Ask::Put => cluster::mesh::Lane::Checkpoint,
             Ask::Expect | Ask::Hand | Ask::News | Ask::Want | Ask::Load => cluster::mesh::Lane::Control,
         };
-        let asked =
-            self.0.mesh.get().map(|mesh| mesh.ask(node, lane, passing::of_slots(ask), body.into(), patience));
+        let asked = self
+            .0
+            .mesh
+            .get()
+            .map(|mesh| mesh.ask(node, lane, passing::of_slots(ask), body.shared(), patience));
         Box::pin(async move {
             let Some(asked) = asked else { return Err("nothing is connected yet".to_owned()) };
             asked.await.map(|answer| answer.to_vec()).map_err(|error| error.to_string())

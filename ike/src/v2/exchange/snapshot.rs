@@ -69,19 +69,22 @@ struct AnswerForm {
 }
 
 impl Exchanges {
-    pub(crate) fn form<'a>(&'a self, w: &mut Writing<'a>) -> ExchangesForm {
+    /// Writes an [`ExchangesForm`].
+    pub(crate) fn write<'a>(&'a self, w: &mut Writing<'a>) {
         let Self { next_id, expected, windows: Windows { ours, theirs }, pending, answers } = self;
-        let answer = |(id, datagrams): &(u32, Vec<Vec<u8>>)| AnswerForm {
-            id: *id,
-            datagrams: Some(DatagramsForm::new(datagrams)),
-        };
-        ExchangesForm {
-            next_id: *next_id,
-            expected: *expected,
-            window_ours: *ours,
-            window_theirs: *theirs,
-            pending: pending.iter().map(|pending| pending.form(w)).collect(),
-            answers: answers.iter().map(answer).collect(),
+        w.uint(1, (*next_id).into());
+        w.uint(2, (*expected).into());
+        w.uint(3, (*ours).into());
+        w.uint(4, (*theirs).into());
+        for pending in pending {
+            let form = pending.form(w);
+            w.form(5, &form);
+        }
+        for (id, datagrams) in answers {
+            w.message(6, |w| {
+                w.uint(1, (*id).into());
+                w.message(2, |w| DatagramsForm::write(w, datagrams));
+            });
         }
     }
 

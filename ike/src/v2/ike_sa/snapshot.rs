@@ -1,14 +1,14 @@
 //! An IKE_SA as another node takes it over.
 
 use prost::{Message, Oneof};
-use snapshot::{Due, Secret, SnapshotError, required};
+use snapshot::{Due, Secret, SnapshotError, Writer, required};
 use zeroize::Zeroizing;
 
 use super::{IkeSa, SaState};
 use crate::crypto::keys::IkeKeys;
 use crate::crypto::prf::Prf;
 use crate::crypto::sk::{SkKey, SkSuite};
-use crate::snapshot::values::{choice, choice_form};
+use crate::snapshot::values::{choice, write_choice};
 use crate::snapshot::{Reading, RestoreError, Writing};
 use crate::v2::exchange::{Exchanges, ExchangesForm};
 use crate::v2::sync::{CounterSync, CounterSyncForm};
@@ -73,7 +73,8 @@ struct SkKeyForm {
 }
 
 impl IkeSa {
-    pub(crate) fn form<'a>(&'a self, w: &mut Writing<'a>) -> IkeSaForm {
+    /// Writes an [`IkeSaForm`].
+    pub(crate) fn write<'a>(&'a self, w: &mut Writing<'a>) {
         let Self {
             spi_local,
             spi_remote,
@@ -94,28 +95,26 @@ impl IkeSa {
         } = self;
         // The keys of the four directions went into `key_in` and `key_out`.
         let IkeKeys { d, ai: _, ar: _, ei: _, er: _, pi, pr } = keys;
-        let state = match *state {
-            SaState::Active => Some(StateForm::Active(true)),
-            SaState::Replaced(until) => w.due(until).map(StateForm::Replaced),
-            SaState::Deleting => Some(StateForm::Deleting(true)),
-            SaState::Dead(until) => w.due(until).map(StateForm::Dead),
-        };
-        IkeSaForm {
-            spi_local: *spi_local,
-            spi_remote: *spi_remote,
-            initiator: *initiator,
-            choice: choice_form(choice),
-            d: Some(Secret::new(d)),
-            p: [pi, pr].map(|key| Secret::new(key)).to_vec(),
-            key_in: Some(SkKeyForm::new(key_in)),
-            key_out: Some(SkKeyForm::new(key_out)),
-            exchanges: Some(exchanges.form(w)),
-            state,
-            fragments: *fragments,
-            states_window: *states_window,
-            peer_states_window: *peer_states_window,
-            sync: sync.form(w),
+        w.fixed64(1, *spi_local);
+        w.fixed64(2, *spi_remote);
+        w.flag(3, *initiator);
+        write_choice(w, 4, choice);
+        w.secret(5, d);
+        w.secret(6, pi);
+        w.secret(6, pr);
+        w.message(7, |w| SkKeyForm::write(w, key_in));
+        w.message(8, |w| SkKeyForm::write(w, key_out));
+        w.message(9, |w| exchanges.write(w));
+        match *state {
+            SaState::Active => w.flag(10, true),
+            SaState::Replaced(until) => w.at(11, until),
+            SaState::Deleting => w.flag(12, true),
+            SaState::Dead(until) => w.at(13, until),
         }
+        w.flag(14, *fragments);
+        w.flag(15, *states_window);
+        w.flag(16, *peer_states_window);
+        sync.form(w).iter().for_each(|sync| w.form(17, sync));
     }
 
     pub(crate) fn restore(form: &IkeSaForm, r: &Reading) -> Result<Self, RestoreError> {
@@ -161,10 +160,15 @@ impl IkeSa {
 }
 
 impl SkKeyForm {
-    fn new(key: &SkKey) -> Self {
+    fn write(w: &mut Writer, key: &SkKey) {
         let (encryption, integrity) = key.secrets();
-        let kept = |key: &[u8]| (!key.is_empty()).then(|| Secret::new(key));
-        Self { encryption: kept(&encryption), integrity: kept(&integrity), next_iv: key.next_iv() }
+        if !encryption.is_empty() {
+            w.secret(1, &encryption);
+        }
+        if !integrity.is_empty() {
+            w.secret(2, &integrity);
+        }
+        w.uint(3, key.next_iv());
     }
 
     fn read(&self, suite: SkSuite, jump: u64) -> Result<SkKey, RestoreError> {

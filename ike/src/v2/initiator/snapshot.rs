@@ -34,18 +34,17 @@ pub(crate) struct InitSentForm {
 }
 
 impl InitSent {
-    pub(crate) fn form<'a>(&'a self, w: &mut Writing<'a>) -> InitSentForm {
+    /// Writes an [`InitSentForm`].
+    pub(crate) fn write<'a>(&'a self, w: &mut Writing<'a>) {
         let Self { spi, dh, nonce, cookie, payloads: _, restarts, request, exchanges, refused } = self;
-        InitSentForm {
-            spi: *spi,
-            dh: Some(KeyPairForm::new(dh)),
-            nonce: nonce.clone(),
-            cookie: cookie.clone(),
-            restarts: *restarts,
-            request: request.clone(),
-            exchanges: Some(exchanges.form(w)),
-            refused: refused.as_ref().map(|refused| refused.form(w)),
-        }
+        w.fixed64(1, *spi);
+        w.form(2, &KeyPairForm::new(dh));
+        w.bytes(3, nonce);
+        cookie.iter().for_each(|cookie| w.bytes_always(4, cookie));
+        w.uint(5, (*restarts).into());
+        w.bytes(6, request);
+        w.message(7, |w| exchanges.write(w));
+        refused.as_ref().map(|refused| refused.form(w)).iter().for_each(|form| w.form(8, form));
     }
 
     pub(crate) fn restore(form: &InitSentForm, r: &Reading) -> Result<Self, RestoreError> {

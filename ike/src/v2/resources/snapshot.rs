@@ -28,15 +28,16 @@ struct DueForm {
 }
 
 impl Resources {
-    pub(in crate::v2) fn form<'a>(&'a self, w: &mut Writing<'a>) -> ResourcesForm {
+    /// Writes a [`ResourcesForm`].
+    pub(in crate::v2) fn write<'a>(&'a self, w: &mut Writing<'a>) {
         let Self { policies, full, due } = self;
-        let due = due
-            .iter()
-            .map(|(policy, occasion)| DueForm { policy: policy.to_string(), occasion: *occasion as u32 });
-        ResourcesForm {
-            policies: policies.iter().map(|policy| w.policy(policy)).collect(),
-            full: full.iter().map(ToString::to_string).collect(),
-            due: due.collect(),
+        w.policy_numbers(1, policies);
+        full.iter().for_each(|policy| w.bytes_always(2, policy.as_bytes()));
+        for (policy, occasion) in due {
+            w.message(3, |w| {
+                w.bytes(1, policy.as_bytes());
+                w.uint(2, *occasion as u64);
+            });
         }
     }
 

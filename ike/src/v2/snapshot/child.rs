@@ -36,22 +36,20 @@ enum StateForm {
 }
 
 impl ChildForm {
-    pub(crate) fn new<'a>(child: &'a Child, w: &mut Writing<'a>) -> Self {
+    pub(crate) fn write<'a>(w: &mut Writing<'a>, child: &'a Child) {
         let Child { config, spi_in, spi_out, state, group, active, narrowed } = child;
-        let state = match state {
-            ChildState::Installed => StateForm::Installed(true),
-            ChildState::Replaced => StateForm::Replaced(true),
-            ChildState::Deleting(reason) => StateForm::Deleting(end_number(*reason)),
-        };
-        Self {
-            policy: w.policy(config),
-            spi_in: *spi_in,
-            spi_out: *spi_out,
-            state: Some(state),
-            group: group.map(u32::from),
-            active: *active,
-            narrowed: narrowed.as_deref().map(TrafficForm::new),
+        let policy = w.policy(config);
+        w.uint(1, policy.into());
+        w.fixed32(2, *spi_in);
+        w.fixed32(3, *spi_out);
+        match state {
+            ChildState::Installed => w.flag(4, true),
+            ChildState::Replaced => w.flag(5, true),
+            ChildState::Deleting(reason) => w.uint_always(6, end_number(*reason).into()),
         }
+        group.iter().for_each(|group| w.uint_always(7, (*group).into()));
+        w.flag(8, *active);
+        narrowed.iter().for_each(|narrowed| w.form(9, &TrafficForm::new(narrowed)));
     }
 
     pub(crate) fn read(&self, r: &Reading) -> Result<Child, SnapshotError> {

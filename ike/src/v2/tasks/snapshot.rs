@@ -47,20 +47,22 @@ struct DeleteForm {
 }
 
 impl Queued {
-    pub(crate) fn form(&self, w: &Writing<'_>) -> QueuedForm {
+    /// Writes a [`QueuedForm`].
+    pub(crate) fn write(&self, w: &mut Writing<'_>) {
         let Self { task, due, tries } = self;
         let delete = |spi: u32, reason| DeleteForm { spi, reason: end_number(reason) };
-        let task = match task {
-            Task::CreateChild(name) => TaskForm::CreateChild(name.to_string()),
-            Task::AskResource(name) => TaskForm::AskResource(name.to_string()),
-            Task::RekeyChild(spi) => TaskForm::RekeyChild(*spi),
-            Task::DeleteChild(spi, reason) => TaskForm::DeleteChild(delete(*spi, *reason)),
-            Task::DeleteOwed(spi, reason) => TaskForm::DeleteOwed(delete(*spi, *reason)),
-            Task::DeleteStray(spi) => TaskForm::DeleteStray(*spi),
-            Task::RekeyIke => TaskForm::RekeyIke(true),
-            Task::Liveness => TaskForm::Liveness(true),
-        };
-        QueuedForm { task: Some(task), due: w.due(*due), tries: Some(TriesForm::new(*tries)) }
+        match task {
+            Task::CreateChild(name) => w.bytes_always(1, name.as_bytes()),
+            Task::AskResource(name) => w.bytes_always(10, name.as_bytes()),
+            Task::RekeyChild(spi) => w.fixed32_always(2, *spi),
+            Task::DeleteChild(spi, reason) => w.form(3, &delete(*spi, *reason)),
+            Task::DeleteOwed(spi, reason) => w.form(4, &delete(*spi, *reason)),
+            Task::DeleteStray(spi) => w.fixed32_always(5, *spi),
+            Task::RekeyIke => w.flag(6, true),
+            Task::Liveness => w.flag(7, true),
+        }
+        w.at(8, *due);
+        w.form(9, &TriesForm::new(*tries));
     }
 
     pub(crate) fn restore(form: &QueuedForm, r: &Reading) -> Result<Self, SnapshotError> {
