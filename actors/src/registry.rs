@@ -10,7 +10,7 @@ use tenants::{Peer, PeerName};
 use crate::counters::Counters;
 use crate::datagram::Deliver;
 use crate::mailbox::deliver;
-use crate::moves::Moving;
+use crate::moves::Places;
 use crate::numbered::Numbered;
 use crate::table::{Registration, Table, Turn};
 use crate::vocabulary::{ChildNotice, ToPeer};
@@ -31,7 +31,7 @@ pub(crate) struct Registry {
     pub(crate) esp: Table<u32, Recipient<ChildNotice>>,
     pub(crate) peers: Table<PeerName, Arc<PeerEntry>>,
     /// Connections by a number of their own, with the slot that they are in. Only in a cluster.
-    pub(crate) moving: Table<u64, (u8, Recipient<Moving>)>,
+    pub(crate) moving: Places,
     /// By the peer's number.
     pub(crate) uids: Table<u64, Running>,
 }

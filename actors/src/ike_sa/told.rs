@@ -11,9 +11,10 @@ use snapshot::{Kept, Octets, Row};
 use super::IkeSaActor;
 use crate::adopted::Adopted;
 use crate::mailbox::offer;
-use crate::moves::{ConnectionRow, Moving, PairFacts, PairRow, class, gone, numbers, reserve_after, row};
+use crate::moves::{
+    ConnectionRow, Moving, PairFacts, PairRow, Place, class, gone, numbers, reserve_after, row,
+};
 use crate::post::Post;
-use crate::table::{Registration, Turn};
 use crate::vocabulary::{ConnEvent, Report};
 
 /// What a connection tells.
@@ -27,7 +28,7 @@ pub(super) struct Told {
     /// What goes with the next row of the connection.
     rows: Vec<Row>,
     /// Where it is found by its slot.
-    _place: Registration<u64, (u8, Recipient<Moving>)>,
+    _place: Place,
 }
 
 impl IkeSaActor {
@@ -37,13 +38,13 @@ impl IkeSaActor {
             return;
         }
         let key = rand::random();
-        let to = (self.slot, ctx.address().recipient());
+        let to = ctx.address().recipient();
         self.told = Some(Box::new(Told {
             key,
             pairs: Few::new(),
             lingering: Few::new(),
             rows: Vec::new(),
-            _place: self.env.registry.moving.register(key, Turn::next(), to),
+            _place: self.env.registry.moving.register(key, self.slot, to),
         }));
     }
 

@@ -45,20 +45,14 @@ impl Control {
     }
 
     async fn ask_slot(&self, slot: u8, what: Moving) {
-        for (_, (of, to)) in self.env().registry.moving.all() {
-            if of == slot {
-                put(&to, what.clone()).await;
-            }
+        for to in self.env().registry.moving.of(slot) {
+            put(&to, what.clone()).await;
         }
     }
 
     /// How many connections there are in each slot of this node.
     pub fn connections_by_slot(&self) -> std::collections::BTreeMap<u8, usize> {
-        let mut all = std::collections::BTreeMap::new();
-        for (_, (slot, _)) in self.env().registry.moving.all() {
-            *all.entry(slot).or_default() += 1;
-        }
-        all
+        self.env().registry.moving.by_slot()
     }
 
     /// Tells standbys how far the pairs of this node have come: to be called many times a second. How many were told of.

@@ -8,6 +8,7 @@
 //! A node that is alone has none of this, and pays nothing for it.
 
 mod give;
+mod places;
 mod rows;
 mod take;
 
@@ -22,6 +23,7 @@ use snapshot::{Done, Row};
 use tokio::sync::mpsc;
 
 pub(crate) use give::reserve_more;
+pub(crate) use places::{Place, Places};
 pub use rows::reads;
 pub(crate) use rows::{ConnectionRow, PairFacts, PairRow, class, gone, numbers, row};
 pub(crate) use take::Moved;
