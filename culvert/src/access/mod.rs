@@ -4,7 +4,8 @@
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
 //! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`, `ledger.rs`, `lanes.rs`),
 //! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
-//! even if nobody waits for its answer (`order.rs`), and an answer that its client does not take is held to a bound (`answers.rs`). Before all that it is asked what other nodes have written (`abreast.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
+//! even if nobody waits for its answer (`order.rs`), and an answer that its client does not take is held to a bound (`answers.rs`).
+//! Who reads does so abreast of what other nodes have written (`abreast.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
 //! (`streams.rs`).
 
 mod abreast;
