@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use crate::condition::Condition;
 use crate::convert;
 use crate::env::NodeEnv;
-use crate::events::EventHub;
+use crate::events::{EventHub, Whose};
 use crate::span::SpanContext;
 use crate::status::{ChildView, IkeView, PeerView, Traffic};
 use crate::vocabulary::{Refusal, RekeyTarget, Reply, ToPeer};
@@ -185,8 +185,11 @@ impl Control {
         // and is nothing for other tenants.
         let mut attempts = self.env.strangers.attempts(&|remote, failure, told| {
             if !told.is_empty() {
-                let own = told.iter().any(|other| other.tenant() == peer.name.tenant());
-                return down && own && peer.spec.remote_addresses.is_empty() && !told.contains(&peer.name);
+                let own = told.iter().any(|other| other.tenant == peer.tenant);
+                return down
+                    && own
+                    && peer.spec.remote_addresses.is_empty()
+                    && !told.contains(&Whose::of(peer));
             }
             let by_address =
                 !peer.spec.remote_addresses.is_empty() && self.env.catalog.admits(&peer.spec, remote.ip());
@@ -198,7 +201,9 @@ impl Control {
         // The newest are at the end. A flood of others must not bury what the peer itself has done.
         let omitted = attempts.len().saturating_sub(MAX_STRANGERS_SHOWN);
         attempts.drain(..omitted);
-        attempts.extend(self.peer(&peer.name).map(|view| view.history.attempts()).unwrap_or_default());
+        // One that had the name before may not have left yet.
+        let view = self.peer(&peer.name).filter(|view| view.uid == peer.uid);
+        attempts.extend(view.map(|view| view.history.attempts()).unwrap_or_default());
         attempts.sort_by_key(|a| a.start_time.map(|t| (t.seconds, t.nanos)));
         let omitted_attempts = u32::try_from(omitted).unwrap_or(u32::MAX);
         v1::ExplainPeerResponse { status, attempts, omitted_attempts, ..v1::ExplainPeerResponse::default() }

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use crate::convert;
 use crate::datagram::Deliver;
 use crate::env::{NodeEnv, Uplink};
+use crate::events::Whose;
 use crate::host::slot_of;
 use crate::mailbox::{deliver, offer};
 use crate::moves::reserve_more;
@@ -235,8 +236,9 @@ fn uplink(env: &NodeEnv, tenant: TenantId, status: &UplinkStatus) {
         tracing::warn!(tenant = %name, %refused, "a network is not led to the uplink");
     }
     let message = format!("{name}: uplink: {state}");
-    let (kind, tenant) = (v1::EventType::UplinkChanged.into(), name.to_string());
-    env.hub.publish(v1::Event { r#type: kind, tenant, message, ..v1::Event::default() });
+    let (kind, name) = (v1::EventType::UplinkChanged.into(), name.to_string());
+    let event = v1::Event { r#type: kind, tenant: name, message, ..v1::Event::default() };
+    env.hub.publish(event, Whose { tenant: tenant.0, peer: 0 });
 }
 
 fn child(env: &NodeEnv, spi: esp::Spi, notice: ChildNotice) {

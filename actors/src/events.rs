@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 use prost::Message;
+use tenants::Peer;
 use tokio::sync::broadcast;
 
 /// Events kept for a watcher that comes back: some minutes of a busy node, a MB or two.
@@ -13,18 +14,43 @@ const KEPT: usize = 8_192;
 /// Events a slow watcher may be behind before it is told that it lost some.
 const BACKLOG: usize = 4_096;
 
+/// Whose something is, by numbers that nobody is given twice: of two that have had a name one after the other they say which. Who came later
+/// has the greater one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whose {
+    /// [`tenants::Tenant::number`]; zero for what is of no tenant.
+    pub tenant: u32,
+    /// [`tenants::Peer::uid`]; zero for what is of no peer.
+    pub peer: u64,
+}
+
+impl Whose {
+    pub(crate) const fn of(peer: &Peer) -> Self {
+        Self { tenant: peer.tenant, peer: peer.uid }
+    }
+}
+
+/// An event, and whose it is: that has names alone.
+#[derive(Clone, Debug, Default)]
+pub struct Happened {
+    /// As watchers are told of it.
+    pub event: v1::Event,
+    /// Whom they have to watch for that.
+    pub whose: Whose,
+}
+
 /// Numbers and hands out events.
 #[derive(Debug)]
 pub struct EventHub {
     kept: Mutex<Kept>,
-    live: broadcast::Sender<v1::Event>,
+    live: broadcast::Sender<Happened>,
 }
 
 #[derive(Debug)]
 struct Kept {
     next: u64,
     /// By number, and encoded: a third of the memory, and hardly ever read.
-    events: VecDeque<(u64, Box<[u8]>)>,
+    events: VecDeque<(u64, Whose, Box<[u8]>)>,
 }
 
 /// Why events cannot be given from a number on.
@@ -56,7 +82,7 @@ impl EventHub {
     }
 
     /// Numbers an event and hands it out.
-    pub(crate) fn publish(&self, mut event: v1::Event) {
+    pub(crate) fn publish(&self, mut event: v1::Event, whose: Whose) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         event.sequence = kept.next;
         event.time = Some(SystemTime::now().into());
@@ -65,9 +91,9 @@ impl EventHub {
         if kept.events.len() == KEPT {
             kept.events.pop_front();
         }
-        kept.events.push_back((event.sequence, encoded));
+        kept.events.push_back((event.sequence, whose, encoded));
         // Nobody may be watching.
-        let _ = self.live.send(event);
+        let _ = self.live.send(Happened { event, whose });
     }
 
     /// The number of the last event, or the one before the first: whoever watches after it misses nothing that comes from now on.
@@ -80,23 +106,26 @@ impl EventHub {
     ///
     /// # Errors
     /// When events after that number are no longer kept, or there is none of it.
-    pub fn watch(&self, after: u64) -> Result<(Vec<v1::Event>, broadcast::Receiver<v1::Event>), WatchError> {
+    pub fn watch(&self, after: u64) -> Result<(Vec<Happened>, broadcast::Receiver<Happened>), WatchError> {
         // Under the lock, so that none falls between the two.
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let live = self.live.subscribe();
         if after == 0 {
             return Ok((Vec::new(), live));
         }
-        let oldest = kept.events.front().map_or(kept.next, |(number, _)| *number);
+        let oldest = kept.events.front().map_or(kept.next, |(number, ..)| *number);
         if after >= kept.next {
             return Err(WatchError::NeverWas { last: kept.next.saturating_sub(1) });
         }
         if after.saturating_add(1) < oldest {
             return Err(WatchError::Gone(oldest.saturating_sub(1)));
         }
-        let wanted = kept.events.iter().filter(|(number, _)| *number > after);
+        let wanted = kept.events.iter().filter(|(number, ..)| *number > after);
         // What we encoded can be decoded.
-        Ok((wanted.filter_map(|(_, encoded)| v1::Event::decode(&**encoded).ok()).collect(), live))
+        let decoded = wanted.filter_map(|(_, whose, encoded)| {
+            Some(Happened { event: v1::Event::decode(&**encoded).ok()?, whose: *whose })
+        });
+        Ok((decoded.collect(), live))
     }
 }
 
@@ -109,18 +138,18 @@ mod tests {
         let hub = EventHub::starting_at(1);
         let quiet = EventHub::starting_at(1 << 20);
         assert!(quiet.watch(quiet.last()).unwrap().0.is_empty());
-        quiet.publish(v1::Event::default());
+        quiet.publish(v1::Event::default(), Whose::default());
         assert_eq!(quiet.watch(quiet.last() - 1).unwrap().0.len(), 1);
         for _ in 0..10 {
-            hub.publish(v1::Event::default());
+            hub.publish(v1::Event::default(), Whose::default());
         }
         let (old, mut live) = hub.watch(7).unwrap();
-        assert_eq!(old.iter().map(|e| e.sequence).collect::<Vec<_>>(), [8, 9, 10]);
-        hub.publish(v1::Event::default());
-        assert_eq!(live.try_recv().unwrap().sequence, 11);
+        assert_eq!(old.iter().map(|e| e.event.sequence).collect::<Vec<_>>(), [8, 9, 10]);
+        hub.publish(v1::Event::default(), Whose::default());
+        assert_eq!(live.try_recv().unwrap().event.sequence, 11);
         assert!(hub.watch(0).unwrap().0.is_empty());
         for _ in 0..KEPT {
-            hub.publish(v1::Event::default());
+            hub.publish(v1::Event::default(), Whose::default());
         }
         assert_eq!(hub.watch(5).unwrap_err(), WatchError::Gone(11));
     }
@@ -129,7 +158,7 @@ mod tests {
     fn a_number_of_another_process_is_told() {
         let before = EventHub::starting_at(1 << 20);
         for _ in 0..10 {
-            before.publish(v1::Event::default());
+            before.publish(v1::Event::default(), Whose::default());
         }
         let last = (1 << 20) + 9;
         assert!(before.watch(last).unwrap().0.is_empty());

@@ -9,7 +9,8 @@ use std::time::SystemTime;
 use culvert_proto::v1;
 use ike::Failure;
 use ike::explain::explain;
-use tenants::PeerName;
+
+use crate::events::Whose;
 
 /// Negotiations kept for each peer: enough to see whether it is always the same.
 const KEPT: usize = 6;
@@ -129,10 +130,10 @@ fn cause(failure: &Failure) -> v1::AttemptCause {
 }
 
 /// What a stranger did: from where, and why it was refused, if it was.
-type Seen = (SystemTime, SocketAddr, Option<Failure>, Vec<PeerName>);
+type Seen = (SystemTime, SocketAddr, Option<Failure>, Vec<Whose>);
 
 /// What is looked at to say whose a stranger may be: from where, why it was refused, and the peers that were told of it.
-type Fits<'a> = dyn Fn(&SocketAddr, Option<&Failure>, &[PeerName]) -> bool + 'a;
+type Fits<'a> = dyn Fn(&SocketAddr, Option<&Failure>, &[Whose]) -> bool + 'a;
 
 /// Negotiations that were begun or refused before anybody knew whose they were.
 #[derive(Debug, Default)]
@@ -141,7 +142,7 @@ pub(crate) struct Strangers(Mutex<VecDeque<Seen>>);
 impl Strangers {
     /// One more. The same again and again, as a peer that keeps trying makes it, is one entry, and so is a first message and
     /// what became of it. Peers that are configured with its address were told of it.
-    pub(crate) fn note(&self, remote: SocketAddr, failure: Option<&Failure>, told: Vec<PeerName>) {
+    pub(crate) fn note(&self, remote: SocketAddr, failure: Option<&Failure>, told: Vec<Whose>) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let same = |from: &SocketAddr, what: Option<&Failure>| {
             from.ip() == remote.ip() && (what == failure || what.is_none())

@@ -64,7 +64,7 @@ pub use condition::Condition;
 pub use config::NodeConfig;
 pub use control::{Control, ControlError, MAX_STRANGERS_SHOWN};
 pub use counters::IKE_OUTCOMES;
-pub use events::{EventHub, WatchError};
+pub use events::{EventHub, Happened, WatchError, Whose};
 pub use figures::{Figures, Queue};
 pub use homes::{HomeNews, HomeRule, Homes, Rehomed};
 pub use host::slot_of;

@@ -9,6 +9,7 @@ use ike::Failure;
 use tenants::Peer;
 
 use crate::env::NodeEnv;
+use crate::events::Whose;
 use crate::vocabulary::ToPeer;
 
 /// Peers that are told at most of what comes from one address or under one name. One is the rule; gateways behind one NAT and
@@ -45,7 +46,7 @@ fn tell(env: &NodeEnv, remote: SocketAddr, failure: Option<&Failure>, proved: bo
         owners = env.catalog.peers_at(remote.ip(), MAX_OWNERS);
         // A gateway that may come from anywhere may come from where another is configured: behind the same NAT, for one.
         if owners.is_empty() || failure.is_some() {
-            env.strangers.note(remote, failure, owners.iter().map(|peer| peer.name.clone()).collect());
+            env.strangers.note(remote, failure, owners.iter().map(|peer| Whose::of(peer)).collect());
         }
         if owners.is_empty() {
             return;

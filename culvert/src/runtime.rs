@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use actors::Health;
+use actors::{Happened, Health};
 use cluster::Placement;
 use culvert_proto::v1;
 use tenants::{Peer, PeerName, Tenant, TenantName};
@@ -23,7 +23,7 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// The events of all tunnels from `after + 1` on, or from now on if `after` is zero. The stream ends with
     /// [`RuntimeError::Behind`] when the reader is too slow.
-    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError>;
+    fn watch(&self, after: u64) -> Result<HappenedStream, RuntimeError>;
 
     /// The number of the last event; zero where none are numbered.
     fn last_event(&self) -> u64 {
@@ -97,8 +97,8 @@ pub trait Runtime: Send + Sync + 'static {
     async fn rekey(&self, peer: Arc<Peer>, target: RekeyTarget) -> Result<v1::PeerStatus, RuntimeError>;
 }
 
-/// Events in the order of their sequence numbers.
-pub type EventStream = Pin<Box<dyn Stream<Item = Result<v1::Event, RuntimeError>> + Send>>;
+/// Events in the order of their sequence numbers, and whose they are.
+pub type HappenedStream = Pin<Box<dyn Stream<Item = Result<Happened, RuntimeError>> + Send>>;
 
 /// What to rekey.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,9 +117,19 @@ pub enum Scope {
     /// Everybody's: `tenants/-`.
     All,
     /// Those of a tenant.
-    Tenant(TenantName),
+    Tenant {
+        /// As requests name it.
+        name: TenantName,
+        /// [`Tenant::number`]: others may have had the name before.
+        number: u32,
+    },
     /// That of a peer.
-    Peer(PeerName),
+    Peer {
+        /// As requests name it.
+        name: PeerName,
+        /// [`Peer::uid`]: others may have had the name before.
+        uid: u64,
+    },
 }
 
 /// Why the tunnels do not do what they were asked to.
@@ -175,18 +185,20 @@ impl Scope {
     pub(crate) fn parent(&self) -> String {
         match self {
             Self::All => "tenants/-".to_owned(),
-            Self::Tenant(name) => name.to_string(),
-            Self::Peer(name) => name.to_string(),
+            Self::Tenant { name, .. } => name.to_string(),
+            Self::Peer { name, .. } => name.to_string(),
         }
     }
 
-    /// True if whoever watches it is told of this. What befalls a node concerns everybody.
-    pub fn covers_event(&self, event: &v1::Event) -> bool {
+    /// True if whoever watches it is told of this. What befell another tenant or peer that had the name before is not its own; what befalls
+    /// one that gets it later is, as no stream ends for that.
+    pub fn covers_event(&self, Happened { event, whose }: &Happened) -> bool {
         match self {
             Self::All => true,
-            _ if matches!(event.r#type(), v1::EventType::NodeChanged | v1::EventType::NodePosition) => true,
-            Self::Tenant(name) if event.peer.is_empty() => name.to_string() == event.tenant,
-            Self::Tenant(_) | Self::Peer(_) => self.covers(&event.peer),
+            Self::Tenant { number, .. } if whose.tenant < *number => false,
+            Self::Tenant { name, .. } if event.peer.is_empty() => name.to_string() == event.tenant,
+            Self::Tenant { .. } => self.covers(&event.peer),
+            Self::Peer { uid, .. } => whose.peer >= *uid && self.covers(&event.peer),
         }
     }
 
@@ -194,8 +206,8 @@ impl Scope {
     pub fn covers(&self, peer: &str) -> bool {
         match self {
             Self::All => true,
-            Self::Peer(name) => name.to_string() == peer,
-            Self::Tenant(name) => name.owns(peer),
+            Self::Peer { name, .. } => name.to_string() == peer,
+            Self::Tenant { name, .. } => name.owns(peer),
         }
     }
 }
@@ -217,7 +229,7 @@ impl Runtime for NoRuntime {
         Ok(Vec::new())
     }
 
-    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
+    fn watch(&self, _after: u64) -> Result<HappenedStream, RuntimeError> {
         Ok(Box::pin(tokio_stream::pending()))
     }
 
@@ -252,37 +264,64 @@ impl Runtime for NoRuntime {
 
 #[cfg(test)]
 mod tests {
+    use actors::Whose;
+
     use super::*;
+
+    fn tenant(name: &str, number: u32) -> Scope {
+        Scope::Tenant { name: name.parse().unwrap(), number }
+    }
+
+    fn peer(name: &str, uid: u64) -> Scope {
+        Scope::Peer { name: name.parse().unwrap(), uid }
+    }
 
     #[test]
     fn a_scope_covers_its_own_only() {
-        let tenant = Scope::Tenant("tenants/acme".parse().unwrap());
+        let tenant = tenant("tenants/acme", 1);
         assert!(tenant.covers("tenants/acme/peers/b1"));
         assert!(!tenant.covers("tenants/acme-2/peers/b1"));
-        let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
+        let peer = peer("tenants/acme/peers/b1", 1);
         assert!(peer.covers("tenants/acme/peers/b1") && !peer.covers("tenants/acme/peers/b11"));
         assert!(Scope::All.covers("tenants/acme/peers/b1"));
     }
 
     #[test]
     fn what_befalls_a_tenant_is_told_to_whoever_watches_it_and_to_no_other() {
-        let scope = |tenant: &str| Scope::Tenant(tenant.parse().unwrap());
-        let of = |kind: v1::EventType, tenant: &str| v1::Event {
-            r#type: kind.into(),
-            tenant: tenant.to_owned(),
-            ..v1::Event::default()
+        let uplink = |tenant: &str| {
+            let kind = v1::EventType::UplinkChanged.into();
+            let event = v1::Event { r#type: kind, tenant: tenant.to_owned(), ..v1::Event::default() };
+            Happened { event, whose: Whose { tenant: 1, peer: 0 } }
         };
-        let uplink = of(v1::EventType::UplinkChanged, "tenants/acme");
-        assert!(scope("tenants/acme").covers_event(&uplink) && Scope::All.covers_event(&uplink));
+        let of = uplink("tenants/acme");
+        assert!(tenant("tenants/acme", 1).covers_event(&of) && Scope::All.covers_event(&of));
         for other in ["tenants/acme-2", "tenants/globex"] {
-            assert!(!scope(other).covers_event(&uplink), "{other}");
+            assert!(!tenant(other, 1).covers_event(&of), "{other}");
         }
-        let peer = Scope::Peer("tenants/acme/peers/b1".parse().unwrap());
-        assert!(!peer.covers_event(&uplink), "it is not about the peer's tunnel");
+        let peer = peer("tenants/acme/peers/b1", 1);
+        assert!(!peer.covers_event(&of), "it is not about the peer's tunnel");
         // What names nobody is for whoever may see all.
-        let nameless = of(v1::EventType::UplinkChanged, "");
-        assert!(!scope("tenants/acme").covers_event(&nameless) && !peer.covers_event(&nameless));
-        let node = of(v1::EventType::NodeChanged, "");
-        assert!(scope("tenants/acme").covers_event(&node) && peer.covers_event(&node));
+        let nameless = uplink("");
+        assert!(!tenant("tenants/acme", 1).covers_event(&nameless) && !peer.covers_event(&nameless));
+    }
+
+    #[test]
+    fn what_befell_whoever_had_the_name_before_is_told_to_nobody_but_whoever_may_see_all() {
+        let of = |peer: &str, whose| {
+            let name = if peer.is_empty() { String::new() } else { format!("tenants/acme/peers/{peer}") };
+            let event = v1::Event { peer: name, tenant: "tenants/acme".to_owned(), ..v1::Event::default() };
+            Happened { event, whose }
+        };
+        let now = tenant("tenants/acme", 7);
+        for what in ["b1", ""] {
+            let covered = |number| now.covers_event(&of(what, Whose { tenant: number, peer: 9 }));
+            assert!(!covered(6) && covered(7) && covered(8), "{what}");
+            assert!(Scope::All.covers_event(&of(what, Whose { tenant: 6, peer: 9 })));
+        }
+        let b1 = peer("tenants/acme/peers/b1", 9);
+        let covered = |uid| b1.covers_event(&of("b1", Whose { tenant: 7, peer: uid }));
+        assert!(!covered(8) && covered(9) && covered(10));
+        // Who watches the tenant may see what befell peers that it has no more.
+        assert!(now.covers_event(&of("b1", Whose { tenant: 7, peer: 8 })));
     }
 }

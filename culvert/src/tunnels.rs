@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actors::{Control, ControlError, Health, Node, SpanContext, WatchError};
+use actors::{Control, ControlError, Happened, Health, Node, SpanContext, WatchError};
 use cluster::Placement;
 use culvert_proto::v1;
 use latest::Latest as _;
@@ -14,7 +14,7 @@ use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use tokio_stream::{Stream, StreamExt as _};
 
 use crate::daemon::nodes::{Nodes, slot_of};
-use crate::runtime::{ALONE, EventStream, RekeyTarget, Runtime, RuntimeError, Scope};
+use crate::runtime::{ALONE, HappenedStream, RekeyTarget, Runtime, RuntimeError, Scope};
 
 /// Answers the API from the actors.
 pub struct Tunnels {
@@ -50,7 +50,7 @@ impl Tunnels {
 }
 
 /// Events as they happen, until some were not read in time.
-fn in_time(live: broadcast::Receiver<v1::Event>) -> impl Stream<Item = Result<v1::Event, RuntimeError>> {
+fn in_time(live: broadcast::Receiver<Happened>) -> impl Stream<Item = Result<Happened, RuntimeError>> {
     BroadcastStream::new(live)
         .map(|event| event.map_err(|BroadcastStreamRecvError::Lagged(count)| RuntimeError::Behind(count)))
 }
@@ -75,8 +75,8 @@ impl Runtime for Tunnels {
     async fn list_sas(&self, scope: &Scope) -> Result<Vec<v1::Sa>, RuntimeError> {
         Ok(match scope {
             Scope::All => self.control.all_sas().await,
-            Scope::Tenant(tenant) => self.control.sas_of_tenant(tenant).await,
-            Scope::Peer(name) => self.control.sas_of(std::slice::from_ref(name)).await,
+            Scope::Tenant { name, .. } => self.control.sas_of_tenant(name).await,
+            Scope::Peer { name, .. } => self.control.sas_of(std::slice::from_ref(name)).await,
         })
     }
 
@@ -113,7 +113,7 @@ impl Runtime for Tunnels {
         self.nodes()?.drain_for_good().await
     }
 
-    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
+    fn watch(&self, after: u64) -> Result<HappenedStream, RuntimeError> {
         let (kept, live) = self.control.events().watch(after).map_err(|error| match error {
             WatchError::Gone(number) => RuntimeError::Lagged(number),
             WatchError::NeverWas { last } => RuntimeError::NeverWas { after, last },
@@ -191,7 +191,8 @@ mod tests {
     async fn who_does_not_read_in_time_is_told_how_many_and_not_up_to_which() {
         let (sender, live) = broadcast::channel(2);
         for sequence in 1_001..=1_005 {
-            sender.send(v1::Event { sequence, ..v1::Event::default() }).unwrap();
+            let event = v1::Event { sequence, ..v1::Event::default() };
+            sender.send(Happened { event, ..Happened::default() }).unwrap();
         }
         let error = Box::pin(in_time(live)).next().await.unwrap().unwrap_err();
         assert_eq!(error.to_string(), "3 events were not read in time; watch again after the last one seen");

@@ -7,8 +7,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use actors::{Happened, Whose};
 use common::{Node, culvert};
-use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
+use culvert::runtime::{HappenedStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
 use culvert_proto::v1;
 use serde_json::Value;
 use tenants::Peer;
@@ -198,14 +199,17 @@ impl Runtime for OneTunnel {
         Ok(all.into_iter().filter(|sa| scope.covers(&sa.peer)).collect())
     }
 
-    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
-        let event = |sequence, peer: &str| v1::Event {
-            sequence,
-            r#type: v1::EventType::ChildSaRekeyed.into(),
-            peer: peer.to_owned(),
-            state: v1::PeerState::Established.into(),
-            message: format!("number {sequence}"),
-            ..Default::default()
+    fn watch(&self, after: u64) -> Result<HappenedStream, RuntimeError> {
+        let event = |sequence, peer: &str| {
+            let event = v1::Event {
+                sequence,
+                r#type: v1::EventType::ChildSaRekeyed.into(),
+                peer: peer.to_owned(),
+                state: v1::PeerState::Established.into(),
+                message: format!("number {sequence}"),
+                ..Default::default()
+            };
+            Happened { event, whose: Whose { tenant: 1, peer: 1 } }
         };
         let events = (after + 1..after + 10).flat_map(move |i| {
             [Ok(event(i, "tenants/acme/peers/branch-12")), Ok(event(i, "tenants/globex/peers/b1"))]

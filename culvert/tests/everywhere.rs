@@ -19,11 +19,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::SystemTime;
 
+use actors::{Happened, Whose};
 use cluster::Placement;
 use cluster::mesh::Incoming;
 use common::{Node, create_peer, create_secret, create_tenant};
 use culvert::access::Access;
-use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
+use culvert::runtime::{HappenedStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
 use culvert::server::serve_nodes;
 use culvert::wide::{Others, Wide};
 use culvert_proto::v1;

@@ -51,7 +51,8 @@ async fn exported_imported_and_applied(mode: Option<v1::IkeV1Mode>) {
     let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
     let here = culvert(&node.address, &["get", "peer", "acme/branch-12", "-o", "json"]).await;
     let here: serde_json::Value = serde_json::from_str(&here.out).unwrap();
-    std::fs::write(path("key"), "correct-horse\n").unwrap();
+    // As an editor of Windows ends a line.
+    std::fs::write(path("key"), "correct-horse\r\n").unwrap();
     for (device, format) in DEVICES {
         let said = culvert(&node.address, &["export", "acme/branch-12", "--for", device]).await;
         assert_eq!(said.code, 0, "{}", said.err);

@@ -278,6 +278,13 @@ impl Psk {
         Self(octets)
     }
 
+    /// The key of a file with these octets. Whoever writes a file with an editor has an end of the line in it, on some systems of two octets;
+    /// any other octet may be meant.
+    pub fn in_file(octets: &[u8]) -> &[u8] {
+        let Some(line) = octets.strip_suffix(b"\n") else { return octets };
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
     pub(crate) fn octets(&self) -> &[u8] {
         &self.0
     }
@@ -292,6 +299,21 @@ impl fmt::Debug for Psk {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_line_end_is_no_part_of_a_key_and_all_else_is() {
+        for (file, key) in [
+            ("key", "key"),
+            ("key\n", "key"),
+            ("key\r\n", "key"),
+            ("key \n", "key "),
+            ("key\n\n", "key\n"),
+            ("key\r", "key\r"),
+            ("\n", ""),
+        ] {
+            assert_eq!(Psk::in_file(file.as_bytes()), key.as_bytes(), "{file:?}");
+        }
+    }
 
     #[test]
     fn the_schedule_backs_off() {

@@ -71,8 +71,11 @@ pub const MAX_POLICY_OCTETS: usize = 512 << 10;
 pub const MAX_RULE_SUBNETS: usize = MAX_SUBNETS;
 /// Ranges of ports on one side of a rule: more is a range itself.
 pub const MAX_RULE_PORTS: usize = 16;
-/// Effective rules that a read shows: at about 200 octets each well below the 4 MiB a gRPC client accepts.
+/// Effective rules that a read shows: more than anybody looks through. Of large ones it shows [`MAX_ANSWER_OCTETS`].
 pub const MAX_EFFECTIVE_RULES: usize = 1_000;
+/// Octets of what an answer lists: with the largest object there is it stays below the 4 MiB that a gRPC client takes by default, but for what
+/// is larger than that alone.
+pub const MAX_ANSWER_OCTETS: usize = 2 << 20;
 
 /// Octets of a secret. Keys beyond the block of the PRF (128 octets) are hashed before use (RFC 2104 2), so more
 /// adds nothing; the rest is room for tokens.

@@ -3,12 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::limits::{DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE};
+use crate::limits::{DEFAULT_PAGE_SIZE, MAX_ANSWER_OCTETS, MAX_PAGE_SIZE};
 use crate::violation::Violations;
-
-/// Octets of the objects of one page: with the largest object there is it stays below the 4 MiB that clients take by default, but for what is
-/// larger than that alone.
-const PAGE: usize = 2 << 20;
 
 /// Objects of one page.
 #[derive(Clone, Debug)]
@@ -52,20 +48,15 @@ impl PageRequest {
         self.after.as_deref()
     }
 
-    /// Cuts a page out of objects that are all small, which follow [`Self::after`].
-    pub fn cut<T>(&self, rest: impl Iterator<Item = T>, name: impl Fn(&T) -> String) -> Page<T> {
-        self.cut_at(rest, name, |_| 0, usize::MAX)
-    }
-
-    /// As [`Self::cut`], of objects that may be large, and take so many octets in an answer: a page ends before it has 2 MiB of them, but for
-    /// one object that has.
+    /// Cuts a page out of objects that follow [`Self::after`] and take so many octets in an answer: a page ends before it has more than
+    /// [`MAX_ANSWER_OCTETS`] of them, but for one object that has.
     pub fn cut_by<T>(
         &self,
         rest: impl Iterator<Item = T>,
         name: impl Fn(&T) -> String,
         octets: impl Fn(&T) -> usize,
     ) -> Page<T> {
-        self.cut_at(rest, name, octets, PAGE)
+        self.cut_at(rest, name, octets, MAX_ANSWER_OCTETS)
     }
 
     fn cut_at<T>(
@@ -111,7 +102,7 @@ mod tests {
             loop {
                 let request = PageRequest::parse("tenants/-", size, &token).unwrap();
                 let rest = names.iter().filter(|name| request.after().is_none_or(|after| name.as_str() > after));
-                let page = request.cut(rest.cloned(), String::clone);
+                let page = request.cut_by(rest.cloned(), String::clone, String::len);
                 prop_assert!(page.items.len() <= size as usize);
                 seen.extend(page.items);
                 token = page.next_page_token;

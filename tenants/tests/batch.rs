@@ -186,3 +186,30 @@ fn one_write_is_one_revision() {
     assert!(catalog.apply(request).unwrap().iter().all(|one| one.action == Action::Unchanged));
     assert_eq!(catalog.snapshot().revision, before + 1);
 }
+
+/// A tenant that is deleted by force takes its peers along, whatever else is named.
+#[test]
+fn what_goes_with_its_tenant_may_be_named_beside_it() {
+    let names = ["tenants/acme/secrets/psk", "tenants/acme/peers/b1", "tenants/acme"];
+    for named in [vec![0, 2], vec![2, 0], vec![2, 1], vec![0, 1, 2], vec![2]] {
+        let catalog = common::catalog(&["acme"]);
+        for id in ["b1", "b2"] {
+            let peer = peer("acme", id, if id == "b1" { "10.1.0.0/24" } else { "10.2.0.0/24" });
+            let object = v1::Object { kind: Some(Kind::Peer(peer)) };
+            catalog.apply(v1::ApplyRequest { objects: vec![object], ..Default::default() }).unwrap();
+        }
+        let named: Vec<_> = named.into_iter().map(|at| names[at].to_owned()).collect();
+        let request = v1::DeleteRequest { names: named.clone(), ..Default::default() };
+        assert!(catalog.delete(&request).is_err(), "{named:?} without force");
+        let gone = catalog.delete(&v1::DeleteRequest { force: true, ..request }).unwrap();
+        assert_eq!(gone.len(), 4, "{named:?}: {gone:?}");
+        assert_eq!(gone.last().map(String::as_str), Some("tenants/acme"));
+        assert!(catalog.snapshot().tenants.is_empty());
+    }
+    let catalog = common::catalog(&["acme"]);
+    let object = v1::Object { kind: Some(Kind::Peer(peer("acme", "b1", "10.1.0.0/24"))) };
+    catalog.apply(v1::ApplyRequest { objects: vec![object], ..Default::default() }).unwrap();
+    let names = vec!["tenants/acme/secrets/psk".to_owned()];
+    let error = catalog.delete(&v1::DeleteRequest { names, force: true, ..Default::default() }).unwrap_err();
+    assert!(error.to_string().contains("is in use by tenants/acme/peers/b1"), "{error}");
+}

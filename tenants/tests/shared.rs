@@ -358,3 +358,17 @@ fn the_audit_entries_of_a_node_are_its_own() {
     cluster.end();
     followers.into_iter().for_each(|follower| follower.join().unwrap());
 }
+
+/// As in an upgrade, in which each node is started anew while others have written already.
+#[test]
+fn a_node_starts_beside_rows_of_a_kind_that_only_a_newer_version_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cluster, [a, _], followers) = pair(directory.path());
+    apply(&a, vec![v1::Object { kind: Some(Kind::Tenant(tenant("acme", ""))) }]).unwrap();
+    let newer = "tenants/acme/gateways/one".to_owned();
+    cluster.0.state.lock().unwrap().rows.insert(newer, b"\xff".to_vec());
+    let started = open(&cluster, directory.path(), "c", &directory.path().join("key")).unwrap();
+    assert_eq!(started.tenants(), a.tenants());
+    cluster.end();
+    followers.into_iter().for_each(|follower| follower.join().unwrap());
+}

@@ -9,6 +9,7 @@ use tenants::Auth;
 
 use super::PeerActor;
 use crate::clock::wall;
+use crate::events::Whose;
 use crate::history::History;
 use crate::status::PeerView;
 
@@ -76,7 +77,7 @@ impl PeerActor {
     fn tell(&mut self) {
         let state = self.view.state.into();
         for event in std::mem::take(&mut self.untold) {
-            self.env.hub.publish(v1::Event { state, ..event });
+            self.env.hub.publish(v1::Event { state, ..event }, Whose::of(&self.peer));
         }
         for (reply, outcome) in std::mem::take(&mut self.answers) {
             // The client may have gone away; then there is nobody to tell.

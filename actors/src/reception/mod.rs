@@ -21,6 +21,7 @@ use crate::alarm::Alarm;
 use crate::counters::Inside;
 use crate::datagram::Deliver;
 use crate::env::NodeEnv;
+use crate::events::Whose;
 use crate::held::Held;
 use crate::host::{CoreHost, slot_of};
 use crate::mailbox::deliver;
@@ -288,7 +289,8 @@ impl Reception {
 
     fn publish(&self, message: String) {
         let kind = v1::EventType::NegotiationFailed;
-        self.env.hub.publish(v1::Event { r#type: kind.into(), message, ..v1::Event::default() });
+        let event = v1::Event { r#type: kind.into(), message, ..v1::Event::default() };
+        self.env.hub.publish(event, Whose::default());
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::{HomeNews, HomeRule, Homes, Node, NodeConfig, PeerView};
+use actors::{Happened, HomeNews, HomeRule, Homes, Node, NodeConfig, PeerView};
 use culvert_proto::v1;
 use latest::Follow as _;
 use loadtest::Command;
@@ -166,7 +166,9 @@ async fn a_tunnel_that_was_taken_down_says_by_whom() {
     assert_eq!(shown.state, v1::PeerState::Terminated);
     assert_eq!(shown.state_reason, "taken down by somebody");
     let mut states = Vec::new();
-    while let Ok(Ok(event)) = tokio::time::timeout(Duration::from_millis(1), events.recv()).await {
+    while let Ok(Ok(Happened { event, .. })) =
+        tokio::time::timeout(Duration::from_millis(1), events.recv()).await
+    {
         states.push((event.r#type(), event.state()));
     }
     assert!(states.contains(&(v1::EventType::IkeSaEstablished, v1::PeerState::Established)), "{states:?}");

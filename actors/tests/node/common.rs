@@ -69,6 +69,12 @@ impl Branch {
 
 pub(crate) fn catalog() -> Arc<Catalog> {
     let catalog = Catalog::in_memory().unwrap();
+    fill(&catalog);
+    Arc::new(catalog)
+}
+
+/// Makes the tenant with all that it has.
+pub(crate) fn fill(catalog: &Catalog) {
     let tenant = v1::CreateTenantRequest {
         tenant_id: "acme".into(),
         tenant: Some(v1::Tenant {
@@ -88,7 +94,6 @@ pub(crate) fn catalog() -> Arc<Catalog> {
     for n in 0..3 {
         catalog.create_peer(&create_peer(n)).unwrap();
     }
-    Arc::new(catalog)
 }
 
 /// The peer of branch `n`.

@@ -7,7 +7,7 @@ use culvert_proto::v1;
 use ike::config::Psk;
 use tenants::{Catalog, Peer, PeerName};
 
-use crate::common::{also_has, branch_with, catalog, create_peer, node, until};
+use crate::common::{also_has, branch_with, catalog, create_peer, fill, node, until};
 
 /// A second tenant with a peer that may come from there; of no address from anywhere.
 fn globex(catalog: &Catalog, from: &[&str]) -> Arc<Peer> {
@@ -88,6 +88,13 @@ async fn what_is_refused_at_the_address_of_another_may_be_of_a_peer_of_the_same_
     let of_address = catalog.get_peer(&"tenants/acme/peers/b7".parse().unwrap()).unwrap();
     assert_eq!(control.explain(&of_address).await.attempts.len(), 1, "it is told once");
     assert!(control.explain(&theirs).await.attempts.is_empty());
+    // It was told to a peer of a tenant that is gone. Another one that gets the name has nothing of that.
+    let whole = v1::DeleteTenantRequest { name: "tenants/acme".into(), force: true, ..Default::default() };
+    catalog.delete_tenant(&whole).unwrap();
+    fill(&catalog);
+    let next = catalog.get_peer(&ours.name).unwrap();
+    let told = control.explain(&next).await;
+    assert!(told.attempts.is_empty(), "{told:?}");
     node.shutdown().await;
 }
 

@@ -24,7 +24,7 @@ use crate::access::names::{Foreign, Named};
 use crate::access::order::Order;
 use crate::access::request::{Held, frame, framed, glance, is_batch, no_message, receive};
 use crate::access::streams::{MAX_STREAMS_OF_ONE, Streaming};
-use crate::access::{Access, Caller, catch_up};
+use crate::access::{Access, Caller};
 use crate::status;
 use crate::telemetry::rpc::{Known, code_name};
 
@@ -167,7 +167,7 @@ impl Access {
         // A write of the catalog asks for itself how far the others are, but not who writes.
         let asks = || caller.credential.is_of_catalog() || rule.is_some_and(|rule| !rule.catalog);
         if self.catalog.is_shared() && asks() {
-            catch_up(&self.catalog).await;
+            self.abreast.catch_up().await;
             if !caller.credential.is_good(&self.catalog, &self.tokens, SystemTime::now()) {
                 // Whoever was told at another node that it is revoked may rely on it here.
                 let (stranger, told) = (Stranger::revoked(), self.tells(&holder));
@@ -263,12 +263,12 @@ impl Access {
         if !(told && stranger.unknown && self.catalog.is_shared()) {
             return Err((stranger, told));
         }
-        // Or those who guess would have all threads wait for etcd, and nobody else get one.
+        // Or those who guess would wait in any number where etcd is slow.
         let Ok(_turn) = self.looks.try_acquire() else {
             self.counters.look_limited();
             return Err((stranger, told));
         };
-        catch_up(&self.catalog).await;
+        self.abreast.catch_up().await;
         self.authenticate(holder, headers, now).map_err(|stranger| (stranger, told))
     }
 

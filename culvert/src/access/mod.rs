@@ -4,9 +4,11 @@
 //! request passes one layer (`layer.rs`), which asks who calls (`authenticate.rs`), whether the method is for that caller
 //! (`methods.rs`, from what the protos say), how much it is (`request.rs`, `weight.rs`, `budget.rs`, `ledger.rs`, `lanes.rs`),
 //! and whether what it names is the caller's tenant's (`names.rs`). An order is noted
-//! even if nobody waits for its answer (`order.rs`), and an answer that its client does not take is held to a bound (`answers.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
+//! even if nobody waits for its answer (`order.rs`), and an answer that its client does not take is held to a bound (`answers.rs`).
+//! Who reads does so abreast of what other nodes have written (`abreast.rs`). The services know of all that only the [`Caller`]. What an answer streams ends when its caller's credential does (`guard.rs`), and there are so many for each
 //! (`streams.rs`).
 
+mod abreast;
 mod answers;
 mod authenticate;
 mod budget;
@@ -36,6 +38,7 @@ use tenants::audit::Deed;
 use tenants::{Author, Catalog, Role};
 use tokio::sync::Semaphore;
 
+pub(crate) use abreast::Abreast;
 pub use caller::{Caller, author, current};
 pub(crate) use caller::{apart, serving};
 pub use counters::Counters;
@@ -57,7 +60,7 @@ use files::TokenFiles;
 use limits::Limits;
 use streams::Streams;
 
-/// So many that have shown a token that is not known here are looked for at other nodes at a time. A look takes a thread, milliseconds mostly and
+/// So many that have shown a token that is not known here are looked for at other nodes at a time. A look takes milliseconds mostly and
 /// seconds where etcd is slow; new tokens are few.
 const MAX_LOOKS: usize = 4;
 
@@ -77,6 +80,8 @@ pub struct Access {
     answers: Answers,
     /// Answers that stream.
     streams: Arc<Streams>,
+    /// What is read is no older than what others were told.
+    abreast: Abreast,
     /// Of those who have shown a token that is not known here.
     looks: Semaphore,
     /// Entries that the audit log was spared since the last one.
@@ -106,6 +111,7 @@ impl Access {
 
     fn with(catalog: Arc<Catalog>, config: &GrpcConfig, tokens: TokenFiles) -> Self {
         Self {
+            abreast: Abreast::of(Arc::clone(&catalog)),
             catalog,
             anonymous: config.anonymous(),
             users: config.users.clone(),
@@ -180,18 +186,5 @@ impl Access {
         if !self.tokens.refresh() {
             self.counters.reload_failed();
         }
-    }
-}
-
-/// Waits until all is here that anybody, at whatever node, was told was written. If the store cannot be asked, what is here is what there
-/// is: a read is answered from it, and a write is refused by the store itself.
-pub(crate) async fn catch_up(catalog: &Arc<Catalog>) {
-    if !catalog.is_shared() {
-        return;
-    }
-    let asked = Arc::clone(catalog);
-    // A panic is told by the runtime.
-    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || asked.catch_up()).await {
-        tracing::debug!(%error, "what is read may be older than what was written at other nodes");
     }
 }

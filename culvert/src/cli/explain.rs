@@ -71,6 +71,8 @@ fn text(name: &str, answer: &v1::ExplainPeerResponse) -> String {
             // Where a name leads to was not found out.
             (_, true) if attempt.remote_address.is_empty() => "started by us",
             (_, true) => "started by us, to",
+            // Whoever began it did so at another node.
+            (_, false) if attempt.remote_address.is_empty() => "taken over from another node",
             (_, false) => "started by the peer,",
         };
         let line = format!("{} ago  {who} {}", age(attempt.start_time), attempt.remote_address);
@@ -126,4 +128,24 @@ fn wrong(condition: &v1::Condition) -> String {
         let _ = writeln!(text, "    - {advice}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_began_is_said_if_it_is_known_and_what_was_taken_over_was_begun_elsewhere() {
+        let line = |initiated, remote_address: &str, node: &str| {
+            let (remote_address, node) = (remote_address.to_owned(), node.to_owned());
+            let attempts = vec![v1::Attempt { initiated, remote_address, node, ..v1::Attempt::default() }];
+            let answer = v1::ExplainPeerResponse { attempts, ..v1::ExplainPeerResponse::default() };
+            let text = text("acme/b1", &answer);
+            text.lines().last().unwrap().split_once("ago  ").unwrap().1.to_owned()
+        };
+        assert_eq!(line(true, "", ""), "started by us");
+        assert_eq!(line(true, "192.0.2.1:500", ""), "started by us, to 192.0.2.1:500");
+        assert_eq!(line(false, "192.0.2.1:500", "b"), "started by the peer, 192.0.2.1:500, at node b");
+        assert_eq!(line(false, "", "b"), "taken over from another node, at node b");
+    }
 }

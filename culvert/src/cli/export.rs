@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use culvert_proto::v1;
+use ike::config::Psk;
 
 use crate::cli::get::{all_sas, get_peer, get_tenant};
 use crate::cli::reference;
@@ -84,13 +85,12 @@ fn read_key(path: PathBuf) -> Result<Key, Failure> {
     let fail = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
     let mut key = Vec::new();
     std::fs::File::open(&path).map_err(fail)?.take(MAX_KEY).read_to_end(&mut key).map_err(fail)?;
-    if key.last() == Some(&b'\n') {
-        key.pop();
-    }
-    if key.is_empty() || u64::try_from(key.len()).is_ok_and(|length| length >= MAX_KEY - 1) {
+    let is_whole = u64::try_from(key.len()).is_ok_and(|length| length < MAX_KEY);
+    let key = Psk::in_file(&key);
+    if key.is_empty() || !is_whole {
         return Err(Failure::invalid(format!("{}: empty, or too long for a key", path.display())));
     }
-    Ok(Key::Known(key))
+    Ok(Key::Known(key.to_vec()))
 }
 
 /// What the device cannot say, beside what is for it.

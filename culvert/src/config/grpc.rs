@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -208,18 +209,30 @@ impl GrpcConfig {
             let reason = format!("{:?} would be every certificate; expected a name", rule.name);
             return fault("grpc.clients", reason);
         }
-        let mut seen = HashSet::new();
-        if let Some(twice) = self.users.iter().find(|rule| !seen.insert(rule.uid)) {
-            return fault(
-                "grpc.users",
-                format!("{} is there twice; expected one rule for each uid", twice.uid),
-            );
+        let twice = |field, twice: String, each: &str| {
+            fault(field, format!("{twice} is there twice; expected one rule for each {each}"))
+        };
+        if let Some(uid) = first_twice(self.users.iter().map(|rule| rule.uid)) {
+            return twice("grpc.users", uid.to_string(), "uid");
+        }
+        // The second of two would never be looked at.
+        if let Some(name) = first_twice(self.clients.iter().map(|rule| &rule.name)) {
+            return twice("grpc.clients", format!("{name:?}"), "name");
+        }
+        // Two would be one for limits and in the audit log, and of one whose file breaks the value of before would be lost.
+        if let Some(name) = first_twice(self.tokens.iter().map(|rule| &rule.name)) {
+            return twice("grpc.tokens", format!("{name:?}"), "name");
         }
         if self.rate_limit == 0 {
             return fault("grpc.rate_limit", "0 would let nobody in".to_owned());
         }
         Ok(())
     }
+}
+
+fn first_twice<T: Eq + Hash + Clone>(mut items: impl Iterator<Item = T>) -> Option<T> {
+    let mut seen = HashSet::new();
+    items.find(|item| !seen.insert(item.clone()))
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {
@@ -294,6 +307,25 @@ mod tests {
         let config = parse("state_dir = \"/x\"").unwrap();
         assert_eq!(config.grpc.socket(&config.state_dir.0).unwrap(), Path::new("/x/culvertd.sock"));
         assert!(grpc(TLS).unwrap_err().contains("without grpc.listen"));
+    }
+
+    #[test]
+    fn no_rule_is_there_twice() {
+        let refused = |rules: &str| {
+            let text = "[grpc]\nlisten = \"127.0.0.1:1\"\n\
+                 [grpc.tls]\ncert = \"c\"\nkey = \"k\"\nclient_ca = \"ca\"\n";
+            parse(&format!("{text}{rules}")).err().unwrap_or_default()
+        };
+        let user = "[[grpc.users]]\nuid = 7\nrole = \"viewer\"\n";
+        let client = "[[grpc.clients]]\nname = \"ops\"\nrole = \"viewer\"\n";
+        let token = "[[grpc.tokens]]\nname = \"ops\"\nfile = \"/x\"\nrole = \"viewer\"\n";
+        for (rule, field) in [(user, "grpc.users"), (client, "grpc.clients"), (token, "grpc.tokens")] {
+            assert_eq!(refused(rule), "");
+            let other = rule.replace("ops", "dev").replace('7', "8");
+            assert_eq!(refused(&format!("{rule}{other}")), "");
+            let twice = refused(&format!("{rule}{other}{rule}"));
+            assert!(twice.starts_with(field) && twice.contains("is there twice"), "{twice}");
+        }
     }
 
     #[test]

@@ -76,9 +76,16 @@ pub(crate) fn print_value(output: Output, value: &impl Serialize) -> Result<(), 
     }
 }
 
-/// Prints a text and a line break.
+/// Prints a text and a line break. Where there is nothing to say there is no line.
 pub(crate) fn print_text(text: &str) -> Result<(), Failure> {
-    write_out(|out| Ok(writeln!(out, "{text}")?))
+    write_out(|out| write_text(out, text))
+}
+
+fn write_text(out: &mut dyn Write, text: &str) -> Result<(), Failure> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    Ok(writeln!(out, "{text}")?)
 }
 
 /// Standard output by so many octets: it has a buffer of a line by itself, and a list has a million lines.
@@ -116,4 +123,19 @@ fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 fn broken(error: impl std::fmt::Display) -> Failure {
     Failure::failed(format!("printing the answer: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_nothing_to_say_there_is_no_line() {
+        let printed = |text: &str| {
+            let mut out = Vec::new();
+            write_text(&mut out, text).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!((printed("a\nb"), printed("")), ("a\nb\n".to_owned(), String::new()));
+    }
 }

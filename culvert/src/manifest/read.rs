@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
+use ike::config::Psk;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
@@ -214,18 +215,13 @@ fn take_value(fields: &mut Map<String, Value>, from: &Source<'_>) -> Result<Vec<
         },
         "valueFromFile" => {
             let path = from.base.join(&text);
-            let mut value = std::fs::read(&path)
-                .map_err(|error| format!("valueFromFile: {}: {error}", path.display()))?;
-            if value.last() == Some(&b'\n') {
-                value.pop();
-                if value.last() == Some(&b'\r') {
-                    value.pop();
-                }
-            }
+            let value = std::fs::read(&path);
+            let value = value.map_err(|error| format!("valueFromFile: {}: {error}", path.display()))?;
+            let value = Psk::in_file(&value);
             if value.is_empty() {
                 Err(format!("valueFromFile: {} is empty", path.display()))
             } else {
-                Ok(value)
+                Ok(value.to_vec())
             }
         }
         // Without one the value that is there is kept, and that is not what an empty one says.

@@ -22,7 +22,7 @@ use tonic::transport::Server;
 use tonic::transport::server::Connected;
 use tower::{Layer, Service};
 
-use crate::access::{Caller, Counters, catch_up, rules, serving};
+use crate::access::{Abreast, Caller, Counters, rules, serving};
 use crate::runtime::Runtime;
 use crate::services::{Nodes, Peers, Sas};
 use crate::wide::{BY, MAX_STREAMS, Meant, Wide};
@@ -55,7 +55,7 @@ where
     };
     Server::builder()
         .max_concurrent_streams(MAX_STREAMS)
-        .layer(OfNodes(catalog))
+        .layer(OfNodes(Abreast::of(catalog)))
         .add_service(peers)
         .add_service(sas)
         .add_service(nodes)
@@ -65,19 +65,19 @@ where
 
 /// Says who calls, and brings the catalog up to date before an order: what it is about may have been made at the node that gives it.
 #[derive(Clone)]
-struct OfNodes(Arc<Catalog>);
+struct OfNodes(Abreast);
 
 impl<S> Layer<S> for OfNodes {
     type Service = Served<S>;
 
     fn layer(&self, inner: S) -> Served<S> {
-        Served { catalog: Arc::clone(&self.0), inner }
+        Served { abreast: self.0.clone(), inner }
     }
 }
 
 #[derive(Clone)]
 struct Served<S> {
-    catalog: Arc<Catalog>,
+    abreast: Abreast,
     inner: S,
 }
 
@@ -99,12 +99,12 @@ where
         // The one that is ready serves; the copy has to become so for the next.
         let next = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, next);
-        let catalog = Arc::clone(&self.catalog);
+        let abreast = self.abreast.clone();
         Box::pin(async move {
             let path = request.uri().path().to_owned();
             if rules().get(path.as_str()).is_some_and(crate::access::Rule::is_audited) {
                 // What has come until now has to do then: the order is not to be late because etcd is slow.
-                let _ = tokio::time::timeout(CATCH_UP, catch_up(&catalog)).await;
+                let _ = tokio::time::timeout(CATCH_UP, abreast.catch_up()).await;
             }
             let meant = Meant::of(request.headers());
             let metadata = MetadataMap::from_headers(request.headers().clone());

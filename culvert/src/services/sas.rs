@@ -15,13 +15,10 @@ use tonic::{Request, Response, Status};
 use crate::access::Counters;
 use crate::runtime::{RuntimeError, Scope};
 use crate::services::{named_away, status};
-use crate::wide::{After, Known, LAST_EVENT, Watched, Wide, position_event};
+use crate::wide::{After, Known, LAST_EVENT, Watched, Wide};
 
 /// Events on their way to one client. When it is slower, the runtime's own backlog takes over.
 const EVENT_BUFFER: usize = 64;
-/// Events of others that are left out before a watcher is told up to where: a small part of those that the node keeps, so that whoever
-/// begins again after that one finds it kept, and a message for many, so that what is left out costs next to nothing.
-const LEFT_OUT: u32 = 256;
 
 /// SaService over the tunnels.
 pub struct Sas {
@@ -51,12 +48,12 @@ impl Sas {
         let missing = || status::of_error(&Error::NotFound(parent.to_owned()));
         if parent.contains("/peers/") {
             let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
-            self.catalog.get_peer(&name).ok_or_else(missing)?;
-            return Ok(Scope::Peer(name));
+            let uid = self.catalog.get_peer(&name).ok_or_else(missing)?.uid;
+            return Ok(Scope::Peer { name, uid });
         }
         let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
-        self.catalog.get_tenant(&name).ok_or_else(missing)?;
-        Ok(Scope::Tenant(name))
+        let number = self.catalog.get_tenant(&name).ok_or_else(missing)?.number;
+        Ok(Scope::Tenant { name, number })
     }
 
     /// The status of a list that is not made.
@@ -117,33 +114,19 @@ impl SaService for Sas {
             status
         })?;
         let after = After { number: request.after_sequence, of_nodes: request.after_sequences };
-        let positions = request.positions;
-        let watched = self.tunnels.watch(&scope, after, positions).await;
+        let watched = self.tunnels.watch(&scope, after, request.positions).await;
         let Watched { position, mut events } = watched.map_err(|error| status::of_runtime(&error, ""))?;
         let (sender, receiver) = mpsc::channel(EVENT_BUFFER);
         let mut down = self.down.clone();
         tokio::spawn(async move {
-            // Of this node alone: the others leave out by themselves what is not for the watcher.
-            let mut left_out = 0;
             loop {
                 let next = tokio::select! {
                     next = events.next() => next,
                     _ = down.until(|down| *down) => Some(Err(RuntimeError::Unavailable("the node goes down"))),
                     () = sender.closed() => None,
                 };
-                let item = match next {
-                    Some(Ok(event)) if scope.covers_event(&event) => Ok(event),
-                    Some(Ok(event)) if positions && left_out + 1 == LEFT_OUT => {
-                        left_out = 0;
-                        Ok(position_event(event.node, event.sequence))
-                    }
-                    Some(Ok(_)) => {
-                        left_out = (left_out + 1) % LEFT_OUT;
-                        continue;
-                    }
-                    Some(Err(error)) => Err(status::of_runtime(&error, "")),
-                    None => return,
-                };
+                let Some(item) = next else { return };
+                let item = item.map_err(|error| status::of_runtime(&error, ""));
                 let last = item.is_err();
                 if sender.send(item).await.is_err() || last {
                     return;

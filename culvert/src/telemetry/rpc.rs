@@ -170,17 +170,16 @@ fn finish(mut span: Span, code: Code, spans: &dyn SpanSink) {
         span.set(RPC_METHOD, OTHER);
     }
     span.set(RPC_RESPONSE_STATUS_CODE, code_name(code));
-    // What the client has done wrong is no failure of ours (OpenTelemetry, "gRPC: span status").
-    let failed = !matches!(
+    // Of a server's answers no others are failures (OpenTelemetry, "gRPC: span status"): the rest is what the client has done wrong, or what
+    // is not possible as things are, and of that there is as much as a client likes.
+    let failed = matches!(
         code,
-        Code::Ok
-            | Code::Cancelled
-            | Code::InvalidArgument
-            | Code::NotFound
-            | Code::AlreadyExists
-            | Code::PermissionDenied
-            | Code::Aborted
-            | Code::OutOfRange
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
     );
     if failed {
         span.set("error.type", code_name(code));
@@ -271,6 +270,30 @@ mod tests {
             Traced::new(Some(kept.clone())).layer(refusing).call(request).await.unwrap();
         }
         assert!(kept.0.lock().unwrap().is_empty());
+    }
+
+    /// Failures are kept whatever is sampled, and of refusals a client makes as many as it likes.
+    #[tokio::test]
+    async fn refusals_that_are_no_failures_are_not_sent_beside_what_is_sampled() {
+        let kept = Arc::new(Kept::default());
+        let unsampled = HeaderValue::from_static("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
+        for code in (0..=16).map(Code::from_i32) {
+            let refusing = tower::service_fn(move |request: Request<()>| async move {
+                request.extensions().get::<Known>().unwrap().note();
+                Ok::<_, Infallible>(tonic::Status::new(code, "").into_http::<()>())
+            });
+            let mut request = Request::new(());
+            request.headers_mut().insert(TRACEPARENT, unsampled.clone());
+            Traced::new(Some(kept.clone())).layer(refusing).call(request).await.unwrap();
+        }
+        let spans = std::mem::take(&mut *kept.0.lock().unwrap());
+        assert!(spans.iter().all(|span| span.error.is_some()));
+        let codes = spans.into_iter().map(|span| format!("{:?}", span.attributes.settle()));
+        let codes: Vec<_> = codes.collect();
+        let failures =
+            ["UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"];
+        assert_eq!(codes.len(), failures.len(), "{codes:?}");
+        assert!(codes.iter().zip(failures).all(|(said, failure)| said.contains(failure)), "{codes:?}");
     }
 
     #[tokio::test]

@@ -16,11 +16,14 @@ use tonic::{Code, Status, Streaming};
 use super::Wide;
 use super::ask::{Node, in_time};
 use super::follow::{All, First, Teller};
-use crate::runtime::{EventStream, Runtime, RuntimeError, Scope};
+use crate::runtime::{Runtime, RuntimeError, Scope};
 use crate::status;
 
 /// Events on their way to one client. When it is slower, the backlog of each node takes over.
 const BUFFER: usize = 64;
+/// Events of others that are left out before a watcher is told up to where: a small part of those that the node keeps, so that whoever
+/// begins again after that one finds it kept, and a message for many, so that what is left out costs next to nothing.
+const LEFT_OUT: u32 = 256;
 
 /// In the headers of a stream of events: the number of the node's event after which it begins. Who has seen none yet begins again after that
 /// one. It is also in those of NOT_FOUND: whoever knows that the node will know what is asked for begins there.
@@ -34,6 +37,9 @@ pub struct After {
     /// Of each node by its name.
     pub of_nodes: HashMap<String, u64>,
 }
+
+/// Events in the order of their sequence numbers.
+pub(crate) type EventStream = Pin<Box<dyn Stream<Item = Result<v1::Event, RuntimeError>> + Send>>;
 
 /// Events, and the number of the node's own one after which they begin; zero where none are numbered.
 pub(crate) struct Watched {
@@ -53,15 +59,15 @@ impl Wide {
         let (sender, receiver) = mpsc::channel(BUFFER);
         let teller = Teller { sender, positions };
         let Some((others, placement)) = self.others() else {
-            let Watched { position, events } = begin_here(&*self.0.local, after.number)?;
+            let Watched { position, events } = begin_here(&*self.0.local, scope, after.number, positions)?;
             let told = teller.position_of("", position).map(Ok);
             return Ok(Watched { position, events: Box::pin(tokio_stream::iter(told).chain(events)) });
         };
         let own = placement.own.clone();
         let at_own = |own: &str, error: &RuntimeError| elsewhere(own, &status::of_runtime(error, ""));
         let of_own = after.of_nodes.get(&own).copied().unwrap_or(after.number);
-        let here = begin_here(&*self.0.local, of_own).map_err(|error| at_own(&own, &error))?;
-        let Watched { position, events: mut local } = here;
+        let here = begin_here(&*self.0.local, scope, of_own, positions);
+        let Watched { position, events: mut local } = here.map_err(|error| at_own(&own, &error))?;
         let parent = scope.parent();
         // Before the client hears that it watches, so that nothing is missed that happens from then on.
         let first = self.begin_elsewhere(&parent, &after).await?;
@@ -135,10 +141,25 @@ fn elsewhere(node: &str, status: &Status) -> RuntimeError {
     RuntimeError::Elsewhere(Box::new(status::at_node(status, node)))
 }
 
-/// This node's own events. Those that come while it begins are neither left out nor before the position.
-fn begin_here(local: &dyn Runtime, after: u64) -> Result<Watched, RuntimeError> {
+/// This node's own events of a scope: the others leave out by themselves what is not for the watcher. Those that come while it begins are
+/// neither left out nor before the position.
+fn begin_here(
+    local: &dyn Runtime,
+    scope: &Scope,
+    after: u64,
+    positions: bool,
+) -> Result<Watched, RuntimeError> {
     let position = if after > 0 { after } else { local.last_event() };
-    Ok(Watched { position, events: local.watch(position)? })
+    let (scope, mut left_out) = (scope.clone(), 0);
+    let events = local.watch(position)?.filter_map(move |happened| match happened {
+        Err(error) => Some(Err(error)),
+        Ok(happened) if scope.covers_event(&happened) => Some(Ok(happened.event)),
+        Ok(happened) => {
+            left_out = (left_out + 1) % LEFT_OUT;
+            (positions && left_out == 0).then(|| Ok(position_event(String::new(), happened.event.sequence)))
+        }
+    });
+    Ok(Watched { position, events: Box::pin(events) })
 }
 
 struct Merged {

@@ -138,7 +138,7 @@ impl Wide {
             let _turn = self.turn().await?;
             let own = self.own_sas(scope).await?;
             let start = page.after().map_or(0, |after| own.partition_point(|sa| key(sa).as_str() <= after));
-            page.cut(own.into_iter().skip(start), key)
+            page.cut_by(own.into_iter().skip(start), key, v1::Sa::encoded_len)
         };
         let own_slots = self.still(before);
         let (answers, away) = self
@@ -153,19 +153,18 @@ impl Wide {
             .await;
         let (mut sas, mut held) = (InOrder::new(self.0.local.owners()), BTreeMap::new());
         held.insert(self.own_name(), own_slots);
+        // Up to where all have said all: who has more has sent a page of its own, which ends where it was full.
+        let mut end = end_of(&own.items, own.next_page_token);
         sas.add(self.own_name(), own.items);
-        let mut more = own.next_page_token;
         for (node, (slots, answer)) in answers {
             held.insert(node.clone(), slots);
+            end = end.into_iter().chain(end_of(&answer.sas, answer.next_page_token)).min();
             sas.add(node, answer.sas);
-            if more.is_empty() {
-                more = answer.next_page_token;
-            }
         }
-        let mut page = page.cut(sas, key);
-        if page.next_page_token.is_empty() {
-            // Whoever has more has filled the page, so the last of it is the last of that one.
-            page.next_page_token = more;
+        let said = sas.take_while(|sa| end.as_ref().is_none_or(|(last, _)| key(sa) <= *last));
+        let mut page = page.cut_by(said, key, v1::Sa::encoded_len);
+        if let Some((_, token)) = end.filter(|_| page.next_page_token.is_empty()) {
+            page.next_page_token = token;
         }
         Ok(Told { known: Known { what: page, away }, held })
     }
@@ -181,6 +180,12 @@ impl Wide {
         // Never closed, so there is no other error than the time.
         timeout(PATIENCE, self.0.lists.turns.acquire()).await.ok().and_then(Result::ok).ok_or(BUSY)
     }
+}
+
+/// The last SA of a node that has more, and its token for what follows.
+fn end_of(sas: &[v1::Sa], next_page_token: String) -> Option<(String, String)> {
+    let last = sas.last().filter(|_| !next_page_token.is_empty())?;
+    Some((key(last), next_page_token))
 }
 
 /// All that a node sends, as long as there is room for it.

@@ -140,8 +140,8 @@ mod tests {
     }
 
     fn of_tenant(room: &Arc<Room>) -> Memory {
-        let tenant: TenantName = "tenants/acme".parse().unwrap();
-        Memory::of(room, &Scope::Tenant(tenant))
+        let name: TenantName = "tenants/acme".parse().unwrap();
+        Memory::of(room, &Scope::Tenant { name, number: 1 })
     }
 
     #[test]

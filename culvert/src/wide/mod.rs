@@ -31,7 +31,7 @@ use tonic::transport::{Channel, Endpoint};
 use ask::Ways;
 pub(crate) use ask::{BY, MAX_STREAMS};
 pub use events::After;
-pub(crate) use events::{LAST_EVENT, Watched, position_event};
+pub(crate) use events::{LAST_EVENT, Watched};
 pub(crate) use terminate::Meant;
 
 use crate::runtime::Runtime;

@@ -8,7 +8,7 @@ use actors::Health;
 use bytes::{Buf, BufMut, Bytes};
 use culvert::access::{Access, rules};
 use culvert::config::{Anonymous, GrpcConfig};
-use culvert::runtime::{EventStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
+use culvert::runtime::{HappenedStream, NoRuntime, RekeyTarget, Runtime, RuntimeError, Scope};
 use culvert_proto::v1;
 use tenants::{Catalog, Peer, Role};
 use tokio::sync::{Notify, watch};
@@ -72,7 +72,7 @@ impl Runtime for Quiet {
         NoRuntime.health()
     }
 
-    fn watch(&self, _after: u64) -> Result<EventStream, RuntimeError> {
+    fn watch(&self, _after: u64) -> Result<HappenedStream, RuntimeError> {
         Ok(Box::pin(tokio_stream::pending()))
     }
 

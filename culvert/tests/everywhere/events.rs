@@ -34,6 +34,39 @@ async fn events_of_all_nodes_are_one_stream() {
     world.node.stop().await;
 }
 
+/// Every node keeps some that are older than whoever has a name now, and gives them to whoever asks for events after an old one.
+#[tokio::test]
+async fn what_befell_whoever_had_a_name_before_is_told_to_nobody_who_watches_it() {
+    let world = world("other").await;
+    let uid = world.catalog.get_peer(&name("here").parse().unwrap()).unwrap().uid;
+    let former = [0, 1].map(|tenant| Whose { tenant, peer: uid - 1 });
+    let event = |sequence| v1::Event { sequence, peer: name("here"), ..v1::Event::default() };
+    for node in [&world.own, &world.other] {
+        for (sequence, whose) in (BEFORE + 1..).zip(former) {
+            node.has_happened(Happened { event: event(sequence), whose });
+        }
+        node.happens_unseen(event(BEFORE + 3));
+    }
+    let told = async |parent: String| {
+        let after_sequences = ["own", "other"].map(|node| (node.to_owned(), BEFORE)).into();
+        let request = v1::WatchEventsRequest { parent, after_sequences, ..Default::default() };
+        let mut events = world.node.sas().watch_events(request).await.unwrap().into_inner();
+        let mut told = BTreeMap::<String, Vec<u64>>::new();
+        while told.len() < 2 || told.values().any(|told| told.last() != Some(&(BEFORE + 3))) {
+            let event = events.message().await.unwrap().unwrap();
+            if event.r#type() != v1::EventType::NodeChanged {
+                told.entry(event.node).or_default().push(event.sequence);
+            }
+        }
+        told.into_values().collect::<Vec<_>>()
+    };
+    assert_eq!(told("tenants/-".to_owned()).await, [[6, 7, 8], [6, 7, 8]]);
+    // Another peer that the tenant had itself.
+    assert_eq!(told("tenants/acme".to_owned()).await, [[7, 8], [7, 8]]);
+    assert_eq!(told(name("here")).await, [[8], [8]]);
+    world.node.stop().await;
+}
+
 #[tokio::test]
 async fn no_event_is_left_out_while_a_stream_is_begun_again_though_none_was_seen_before() {
     let world = world("other").await;

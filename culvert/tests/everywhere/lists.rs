@@ -149,6 +149,37 @@ async fn pages_cover_the_lists_of_all_nodes_once_and_in_order() {
     world.node.stop().await;
 }
 
+/// A client takes 4 MiB, and a Child SA may have a hundred selectors.
+#[tokio::test]
+async fn pages_of_large_ones_are_small_enough_for_every_client_and_cover_all_once_and_in_order() {
+    const LARGE: usize = 300 << 10;
+    let world = world("other").await;
+    let child =
+        |peer: &str, spi, octets: usize| v1::Sa { local_address: "x".repeat(octets), ..child(peer, spi) };
+    // One node is full where the other is not.
+    *world.own.sas.lock().unwrap() = (0..40).map(|spi| child("here", spi * 2, LARGE)).collect();
+    *world.other.sas.lock().unwrap() = (0..60).map(|spi| child("here", spi * 2 + 1, 1 << 10)).collect();
+    let (mut seen, mut token) = (Vec::new(), String::new());
+    loop {
+        let page = world.node.sas().list_sas(page(1_000, &token)).await.unwrap().into_inner();
+        let octets = prost::Message::encoded_len(&page);
+        assert!(!page.sas.is_empty() && octets < 3 << 20, "{octets}");
+        let spis = page.sas.iter().filter_map(|sa| match &sa.kind {
+            Some(v1::sa::Kind::Child(child)) => Some(child.inbound_spi),
+            _ => None,
+        });
+        seen.extend(spis);
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    let mut all: Vec<u32> = (0..40).map(|spi| spi * 2).chain((0..60).map(|spi| spi * 2 + 1)).collect();
+    all.sort_unstable();
+    assert_eq!(seen, all);
+    world.node.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_in_a_slot_that_is_on_its_way_is_asked_for_again() {
     let world = world("other").await;

@@ -19,13 +19,15 @@ pub(crate) struct Tunnels {
     /// The next one, with this reason.
     pub(crate) refuses: Mutex<Option<RuntimeError>>,
     /// All there were, and where those come that happen now.
-    pub(crate) events: Mutex<(Vec<v1::Event>, broadcast::Sender<v1::Event>)>,
+    pub(crate) events: Mutex<(Vec<Happened>, broadcast::Sender<Happened>)>,
     /// How many of those that there had been were read.
     pub(crate) read: Arc<AtomicUsize>,
 }
 
 /// The number of the last event before the first.
 pub(crate) const BEFORE: u64 = 5;
+/// Whoever has a name now, as nobody has come after them.
+const NOW: Whose = Whose { tenant: u32::MAX, peer: u64::MAX };
 
 impl Tunnels {
     pub(crate) fn of(up: &[&'static str]) -> Arc<Self> {
@@ -44,16 +46,23 @@ impl Tunnels {
         })
     }
 
+    /// To those who have the names now.
     pub(crate) fn happens(&self, event: v1::Event) {
         let (kept, live) = &mut *self.events.lock().unwrap();
-        kept.push(event.clone());
-        live.send(event).unwrap();
+        let happened = Happened { event, whose: NOW };
+        kept.push(happened.clone());
+        live.send(happened).unwrap();
     }
 
     /// Streams end, and this happens before another begins.
     pub(crate) fn happens_unseen(&self, event: v1::Event) {
+        self.has_happened(Happened { event, whose: NOW });
+    }
+
+    /// The same, to those with these numbers.
+    pub(crate) fn has_happened(&self, happened: Happened) {
         let (kept, live) = &mut *self.events.lock().unwrap();
-        kept.push(event);
+        kept.push(happened);
         *live = broadcast::channel(16).0;
     }
 
@@ -129,13 +138,13 @@ impl Runtime for Tunnels {
         Ok(all.filter(|sa| scope.covers(&sa.peer)).collect())
     }
 
-    fn watch(&self, after: u64) -> Result<EventStream, RuntimeError> {
+    fn watch(&self, after: u64) -> Result<HappenedStream, RuntimeError> {
         let (kept, live) = &*self.events.lock().unwrap();
         if (1..BEFORE).contains(&after) {
             return Err(RuntimeError::Lagged(BEFORE));
         }
-        let missed: Vec<v1::Event> =
-            kept.iter().filter(|event| after > 0 && event.sequence > after).cloned().collect();
+        let missed = kept.iter().filter(|happened| after > 0 && happened.event.sequence > after);
+        let missed: Vec<_> = missed.cloned().collect();
         let live = BroadcastStream::new(live.subscribe()).filter_map(Result::ok);
         let read = Arc::clone(&self.read);
         let missed = missed.into_iter().inspect(move |_| {
@@ -145,7 +154,7 @@ impl Runtime for Tunnels {
     }
 
     fn last_event(&self) -> u64 {
-        self.events.lock().unwrap().0.last().map_or(BEFORE, |event| event.sequence)
+        self.events.lock().unwrap().0.last().map_or(BEFORE, |happened| happened.event.sequence)
     }
 
     fn cluster(&self) -> Option<Arc<Placement>> {

@@ -52,7 +52,7 @@ impl Plan {
             Some(path) => {
                 let key =
                     std::fs::read(path).map_err(|e| bad(&format!("{} (--psk-file)", path.display()), &e))?;
-                let key = without_line_end(&key);
+                let key = Psk::in_file(&key);
                 if key.is_empty() {
                     return Err(bad(&format!("{} (--psk-file)", path.display()), &"there is no key in it"));
                 }
@@ -213,12 +213,6 @@ impl Plan {
     }
 }
 
-/// Whoever writes a file with an editor has an end of the line in it; any other octet may be meant.
-fn without_line_end(key: &[u8]) -> &[u8] {
-    let without = key.strip_suffix(b"\n").unwrap_or(key);
-    if without.len() < key.len() { without.strip_suffix(b"\r").unwrap_or(without) } else { key }
-}
-
 fn subnet(parsed: Result<Ipv4Net, String>, argument: &str) -> Result<Ipv4Net, LoadError> {
     parsed.map_err(|error| LoadError::Argument(format!("{argument}: {error}")))
 }
@@ -231,21 +225,6 @@ fn selector(net: Ipv4Net) -> TrafficSelector {
 mod tests {
     use super::*;
     use crate::engine::words;
-
-    #[test]
-    fn one_line_end_is_no_part_of_a_key_and_all_else_is() {
-        for (file, key) in [
-            ("key", "key"),
-            ("key\n", "key"),
-            ("key\r\n", "key"),
-            ("key \n", "key "),
-            ("key\n\n", "key\n"),
-            ("key\r", "key\r"),
-            ("\n", ""),
-        ] {
-            assert_eq!(without_line_end(file.as_bytes()), key.as_bytes(), "{file:?}");
-        }
-    }
 
     #[test]
     fn what_no_tunnel_could_come_up_with_is_told_at_once() {

@@ -1,5 +1,8 @@
-//! The files of the audit log: `audit.jsonl` is added to, `audit-NUMBER.jsonl` are those before, named by their last entry.
+//! The files of the audit log: `audit.jsonl` is added to, `audit-NUMBER.jsonl` are those before, named by the greatest number of an entry in
+//! them. Lines are mostly in the order of their numbers. That of a change comes late where another was faster, and much later where the disk
+//! took none for a while, so a file may have lower numbers than one before it.
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
@@ -23,8 +26,8 @@ pub(crate) struct LogFiles {
     limits: AuditLimits,
     file: Arc<File>,
     size: u64,
-    /// Of the last entry in the file.
-    last: u64,
+    /// The greatest number of an entry in the file.
+    greatest: u64,
     /// Lines that were added since the start, and those of them that are on disk for sure.
     lines: u64,
     on_disk: u64,
@@ -36,10 +39,9 @@ impl LogFiles {
         created.map_err(|error| StoreError::file(folder, error))?;
         let path = folder.join(CURRENT);
         let (file, size) = begin(&path)?;
+        let greatest = entries(&path, None)?.iter().map(|entry| entry.sequence).max().unwrap_or_default();
         let (folder, file) = (folder.to_owned(), Arc::new(file));
-        let mut files = Self { folder, limits, file, size, last: 0, lines: 0, on_disk: 0 };
-        files.last = files.last_sequence()?;
-        Ok(files)
+        Ok(Self { folder, limits, file, size, greatest, lines: 0, on_disk: 0 })
     }
 
     /// Adds a line. True if a new file was begun for it, the one before being on disk for sure.
@@ -58,7 +60,7 @@ impl LogFiles {
             return Err(fail(error));
         }
         self.size += line.len() as u64;
-        self.last = entry.sequence;
+        self.greatest = self.greatest.max(entry.sequence);
         self.lines += 1;
         Ok(rotate)
     }
@@ -88,61 +90,53 @@ impl LogFiles {
     fn rotate(&mut self) -> Result<(), StoreError> {
         self.sync()?;
         let current = self.folder.join(CURRENT);
-        let old = self.folder.join(format!("audit-{:020}.jsonl", self.last));
+        let old = self.folder.join(format!("audit-{:020}.jsonl", self.greatest));
         match fs::rename(&current, &old) {
             // The last rotation came this far, and then there was no room for a new file, or no descriptor.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             renamed => renamed.map_err(|error| StoreError::file(&current, error))?,
         }
         let (file, size) = begin(&current)?;
-        (self.file, self.size) = (Arc::new(file), size);
+        (self.file, self.size, self.greatest) = (Arc::new(file), size, 0);
         if let Ok(folder) = File::open(&self.folder) {
             // The names; the lines are safe without.
             let _ = folder.sync_all();
         }
         let older = self.older()?;
         let surplus = (older.len() + 1).saturating_sub(self.limits.keep.max(1));
-        for path in older.iter().take(surplus) {
+        for (_, path) in older.iter().take(surplus) {
             fs::remove_file(path).map_err(|error| StoreError::file(path, error))?;
         }
         Ok(())
     }
 
-    /// The files before the current one, the oldest first.
-    fn older(&self) -> Result<Vec<PathBuf>, StoreError> {
+    /// The files before the current one with their greatest numbers, the lowest first.
+    fn older(&self) -> Result<Vec<(u64, PathBuf)>, StoreError> {
         let fail = |error: std::io::Error| StoreError::file(&self.folder, error);
         let mut older = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(fail)? {
             let path = entry.map_err(fail)?.path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with("audit-") && name.ends_with(".jsonl") {
-                older.push(path);
+            let number = name.strip_prefix("audit-").and_then(|name| name.strip_suffix(".jsonl"));
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                older.push((number, path));
             }
         }
         older.sort();
         Ok(older)
     }
 
-    /// All files, the newest first.
-    pub(crate) fn newest_first(&self) -> Result<Vec<PathBuf>, StoreError> {
-        let older = self.older()?;
-        Ok(std::iter::once(self.folder.join(CURRENT)).chain(older.into_iter().rev()).collect())
+    /// All files with their greatest numbers, the greatest first.
+    pub(crate) fn greatest_first(&self) -> Result<Vec<(u64, PathBuf)>, StoreError> {
+        let mut all = self.older()?;
+        all.push((self.greatest, self.folder.join(CURRENT)));
+        all.sort_by_key(|(greatest, _)| Reverse(*greatest));
+        Ok(all)
     }
 
-    /// Sequence of the last entry.
-    pub(crate) fn last(&self) -> u64 {
-        self.last
-    }
-
-    /// The same, as it is in the files.
-    fn last_sequence(&self) -> Result<u64, StoreError> {
-        for path in self.newest_first()? {
-            let last = entries(&path, None)?.iter().map(|entry| entry.sequence).max();
-            if let Some(last) = last {
-                return Ok(last);
-            }
-        }
-        Ok(0)
+    /// The greatest number of an entry.
+    pub(crate) fn last(&self) -> Result<u64, StoreError> {
+        Ok(self.greatest_first()?.first().map_or(0, |(greatest, _)| *greatest))
     }
 
     /// Which of these entries are there. They are among the last ones about changes, but after those there may be many that are not, so
@@ -150,11 +144,10 @@ impl LogFiles {
     pub(crate) fn sequences_among(&self, wanted: &HashSet<u64>) -> Result<HashSet<u64>, StoreError> {
         let mut found = HashSet::new();
         let Some(lowest) = wanted.iter().min() else { return Ok(found) };
-        for path in self.newest_first()? {
-            let there: Vec<u64> = entries(&path, None)?.iter().map(|entry| entry.sequence).collect();
-            found.extend(there.iter().filter(|number| wanted.contains(number)));
-            let is_older = there.iter().max().is_some_and(|newest| newest < lowest);
-            if is_older || found.len() == wanted.len() {
+        for (_, path) in self.greatest_first()?.iter().take_while(|(greatest, _)| greatest >= lowest) {
+            let there = entries(path, None)?.into_iter().map(|entry| entry.sequence);
+            found.extend(there.filter(|number| wanted.contains(number)));
+            if found.len() == wanted.len() {
                 break;
             }
         }

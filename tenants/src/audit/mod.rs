@@ -114,7 +114,7 @@ impl AuditLog {
         let files = LogFiles::open(folder, limits)?;
         let wanted: HashSet<u64> = stored.iter().map(|entry| entry.sequence).collect();
         let there = files.sequences_among(&wanted)?;
-        let last = files.last().max(wanted.iter().copied().max().unwrap_or_default());
+        let last = files.last()?.max(wanted.iter().copied().max().unwrap_or_default());
         let log = Self::with(Kept::Files(files), last + 1, sink);
         {
             let mut state = log.lock();

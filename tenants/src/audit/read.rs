@@ -37,18 +37,22 @@ impl AuditLog {
                 let entries: Vec<_> = entries.iter().rev().cloned().collect();
                 return Ok(cut(&request, before, since, tenant.as_ref(), entries.into_iter()));
             }
-            Kept::Files(files) => files.newest_first()?,
+            Kept::Files(files) => files.greatest_first()?,
         };
-        // File by file, so that a page of the newest ones reads no more than one. What is not of the tenant is passed over unread.
+        // A file is read once what was read of others comes down to it, so that a page of the newest ones mostly reads no more than one. What is
+        // not of the tenant is passed over unread.
         let mark = tenant.as_ref().map(ToString::to_string);
-        let mut failed = None;
-        let newest_first = files.iter().flat_map(|path| {
-            let mut of_file = entries(path, mark.as_deref()).unwrap_or_else(|error| {
-                failed.get_or_insert(error);
-                Vec::new()
-            });
-            of_file.sort_by_key(|entry| std::cmp::Reverse(entry.sequence));
-            of_file
+        let (mut files, mut read, mut failed) = (files.into_iter().peekable(), Vec::new(), None);
+        let newest_first = std::iter::from_fn(|| {
+            let next = |read: &[v1::AuditEntry]| read.last().map_or(0, |entry| entry.sequence);
+            while let Some((_, path)) = files.next_if(|(greatest, _)| *greatest >= next(&read)) {
+                match entries(&path, mark.as_deref()) {
+                    Ok(of_file) => read.extend(of_file),
+                    Err(error) => drop(failed.get_or_insert(error)),
+                }
+                read.sort_by_key(|entry| entry.sequence);
+            }
+            read.pop()
         });
         let page = cut(&request, before, since, tenant.as_ref(), newest_first);
         match failed {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use culvert_proto::v1;
 
 use crate::audit::file::LogFiles;
-use crate::audit::{AuditLimits, Deed, FOLDER};
+use crate::audit::{AuditLimits, AuditLog, Deed, FOLDER};
 use crate::author::{Author, Role};
 use crate::catalog::{Catalog, Options};
 
@@ -131,6 +131,50 @@ fn files_are_rotated_and_the_oldest_go() {
         token = page.next_page_token;
     }
     assert_eq!(paged, kept);
+}
+
+/// Lines of changes come late where another was faster, and at the next start where the disk took none for a while.
+#[test]
+fn lines_that_came_late_are_in_their_place_of_the_list_and_no_number_is_given_twice() {
+    let orders: [&[u64]; 5] = [
+        &[1, 2, 3, 4, 5, 6, 7],
+        &[1, 2, 4, 3],
+        &[1, 2, 3, 7, 8, 9, 10, 11, 12, 4, 5, 6, 13, 14],
+        &[1, 2, 3, 10, 11, 12, 4, 5, 6, 7, 8, 9],
+        &[10, 11, 12, 1, 2],
+    ];
+    for order in orders {
+        let directory = tempfile::tempdir().unwrap();
+        let entry = |sequence| v1::AuditEntry { sequence, message: "x".repeat(200), ..Default::default() };
+        // Three of them fit.
+        let limits = AuditLimits { max_bytes: 750, keep: 100 };
+        let mut files = LogFiles::open(directory.path(), limits).unwrap();
+        for sequence in order {
+            files.append(&entry(*sequence)).unwrap();
+        }
+        let wanted = order.iter().copied().chain([99]).collect();
+        let there = files.sequences_among(&wanted).unwrap();
+        assert_eq!(there.len(), order.len(), "{order:?}");
+        drop(files);
+        let log = AuditLog::open(directory.path(), limits, None, Vec::new()).unwrap();
+        assert!(std::fs::read_dir(directory.path()).unwrap().count() >= order.len() / 3);
+        let mut sorted = order.to_vec();
+        sorted.sort_unstable();
+        for size in [1, 2, 3, 100] {
+            let (mut token, mut paged) = (String::new(), Vec::new());
+            loop {
+                let page = log.page("", size, &token, None).unwrap();
+                paged.extend(page.items.iter().map(|entry| entry.sequence));
+                token = page.next_page_token;
+                if token.is_empty() {
+                    break;
+                }
+            }
+            paged.reverse();
+            assert_eq!(paged, sorted, "{order:?} by {size}");
+        }
+        assert_eq!(log.number(), sorted.last().unwrap() + 1, "{order:?}");
+    }
 }
 
 #[test]

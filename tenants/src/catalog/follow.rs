@@ -144,7 +144,7 @@ fn of_all(state: &State, rows: Vec<(String, Vec<u8>)>) -> Result<(Counters, Chan
 }
 
 /// Rows without those of a kind that a newer version has: a node that is upgraded after others goes on with what it knows.
-fn known<V>(mut rows: Vec<(String, V)>) -> Vec<(String, V)> {
+pub(super) fn known<V>(mut rows: Vec<(String, V)>) -> Vec<(String, V)> {
     let all = rows.len();
     rows.retain(|(key, _)| is_known(key));
     if rows.len() < all {

@@ -193,7 +193,12 @@ impl Catalog {
     ) -> Result<Self, StoreError> {
         let mut state = State::default();
         let (mut uses, mut deeds) = (Vec::new(), Vec::new());
-        for (key, value) in store.load()? {
+        let mut rows = store.load()?;
+        if node.is_some() {
+            // Another node may be of a newer version: one that follows passes them over too.
+            rows = follow::known(rows);
+        }
+        for (key, value) in rows {
             match Row::decode(&key, &value)? {
                 Row::Counters(counters) => state.counters = counters,
                 Row::KeyCheck(sealed) if vault.sealed_by(&sealed) => {}

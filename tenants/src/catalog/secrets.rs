@@ -116,14 +116,6 @@ impl Writer<'_> {
             return check_missing(request.allow_missing, &request.etag, &name);
         };
         check_etag(&request.etag, &secret.meta, &name)?;
-        if let Some(users) = self.state().index.users(&name) {
-            let mut shown: Vec<_> = users.keys().take(SHOWN_USERS).map(ToString::to_string).collect();
-            if users.len() > SHOWN_USERS {
-                shown.push(format!("{} more", users.len() - SHOWN_USERS));
-            }
-            let reason = format!("is in use by {}", shown.join(", "));
-            return Err(Error::FailedPrecondition { name: name.to_string(), reason });
-        }
         self.remove(Object::Secret(secret));
         Ok(())
     }
@@ -146,6 +138,17 @@ impl Writer<'_> {
         self.put(Object::Secret(Arc::clone(&secret)));
         Ok(secret)
     }
+}
+
+/// That nothing refers to one that has gone, now that all has gone that goes with it.
+pub(crate) fn check_gone(state: &State, name: &SecretName) -> Result<(), Error> {
+    let Some(users) = state.index.users(name) else { return Ok(()) };
+    let mut shown: Vec<_> = users.keys().take(SHOWN_USERS).map(ToString::to_string).collect();
+    if users.len() > SHOWN_USERS {
+        shown.push(format!("{} more", users.len() - SHOWN_USERS));
+    }
+    let reason = format!("is in use by {}", shown.join(", "));
+    Err(Error::FailedPrecondition { name: name.to_string(), reason })
 }
 
 /// What can only be said in view of the other objects.

@@ -161,8 +161,8 @@ impl<'a> Writer<'a> {
         removed.map(|done| done.object.name()).collect()
     }
 
-    /// What can only be said in view of the other objects, of all that was put: each fault with its place in the request.
-    /// Checked once everything is staged, so that two peers may exchange a subnet.
+    /// What can only be said in view of the other objects, of all that was put or removed: each fault with its place in the request.
+    /// Checked once everything is staged, so that two peers may exchange a subnet, and a secret may go with the peers that refer to it.
     pub(crate) fn check(&self) -> Vec<(usize, Error)> {
         let mut faults = Vec::new();
         for done in &self.done {
@@ -172,6 +172,9 @@ impl<'a> Writer<'a> {
                 continue;
             }
             let checked = match &done.object {
+                Object::Secret(secret) if done.kind == ChangeKind::Deleted => {
+                    secrets::check_gone(self.state(), &secret.name)
+                }
                 _ if done.kind == ChangeKind::Deleted => Ok(()),
                 Object::Tenant(tenant) => {
                     let before = match &done.before {

@@ -5,16 +5,17 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use culvert_proto::v1;
+use prost::Message as _;
 
 use super::{PeerRef, Policy, RuleAction};
 use crate::cidr::Cidr;
-use crate::limits::MAX_EFFECTIVE_RULES;
+use crate::limits::{MAX_ANSWER_OCTETS, MAX_EFFECTIVE_RULES};
 use crate::name::PeerName;
 use crate::peer::{ChildSpec, Peer};
 use crate::tenant::{Tenant, Uplink};
 
 /// The rules of a tenant with these peers, in the order in which packets meet them, and how many there are: only the first
-/// [`MAX_EFFECTIVE_RULES`] are given, the last one always. All peers are looked at, so it may take a while.
+/// [`MAX_EFFECTIVE_RULES`] and [`MAX_ANSWER_OCTETS`] are given, the last one always. All peers are looked at, so it may take a while.
 pub fn effective_rules(tenant: &Tenant, peers: &[Arc<Peer>]) -> (Vec<v1::EffectiveRule>, usize) {
     let policy = &tenant.spec.policy;
     let (mut rules, count) = if policy.rules.is_empty() {
@@ -23,6 +24,14 @@ pub fn effective_rules(tenant: &Tenant, peers: &[Arc<Peer>]) -> (Vec<v1::Effecti
         (configured(policy, tenant, peers), policy.rules.len())
     };
     rules.truncate(SHOWN);
+    let mut octets = 0;
+    let is_too_much = |rule: &v1::EffectiveRule| {
+        octets += rule.encoded_len();
+        octets > MAX_ANSWER_OCTETS
+    };
+    if let Some(shown) = rules.iter().position(is_too_much) {
+        rules.truncate(shown);
+    }
     rules.push(v1::EffectiveRule {
         name: "implied".to_owned(),
         action: v1::PolicyAction::Discard.into(),

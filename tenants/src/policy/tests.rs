@@ -113,9 +113,10 @@ fn there_is_a_bound() {
 }
 
 fn peer(id: &str, children: &[(&str, &[&str])]) -> Arc<Peer> {
+    let local = |remote: &[&str]| if remote[0].contains(':') { "fd00::/8" } else { "10.0.0.0/8" };
     let child = |(name, remote): &(&str, &[&str])| v1::Child {
         name: (*name).to_owned(),
-        local_subnets: vec!["10.0.0.0/8".into()],
+        local_subnets: vec![local(remote).into()],
         remote_subnets: remote.iter().map(ToString::to_string).collect(),
         ..Default::default()
     };
@@ -200,6 +201,20 @@ fn many_are_cut_but_the_last_is_shown() {
     let peers: Vec<_> = (0..1200).map(|i| peer(&format!("b{i}"), &[("lan", &["10.1.0.0/16"])])).collect();
     let (rules, count) = effective(Vec::new(), &peers);
     assert_eq!((rules.len(), count), (1000, 1201));
+    assert_eq!(rules.last().unwrap().name, "implied");
+}
+
+/// Every client takes an answer of 4 MiB, and without larger ones nobody could read the tenant.
+#[test]
+fn large_ones_are_cut_by_what_they_take_and_the_last_is_shown() {
+    let subnets: Vec<String> =
+        (0..64).map(|low| format!("2001:db8:1234:5678:9abc:def0:1234:{low:x}/128")).collect();
+    let subnets: Vec<&str> = subnets.iter().map(String::as_str).collect();
+    let peers: Vec<_> = (0..1200).map(|i| peer(&format!("b{i}"), &[("lan", &subnets)])).collect();
+    let (rules, count) = effective(Vec::new(), &peers);
+    let octets: usize = rules.iter().map(prost::Message::encoded_len).sum();
+    assert_eq!(count, 1201);
+    assert!((1 << 20..3 << 20).contains(&octets) && rules.len() < 1000, "{} rules of {octets}", rules.len());
     assert_eq!(rules.last().unwrap().name, "implied");
 }
 

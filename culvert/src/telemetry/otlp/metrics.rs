@@ -46,8 +46,13 @@ pub(super) async fn run(
             reading.write(&mut batches);
             batches.finish()
         });
-        // A panic has said so.
-        let Ok(batches) = written.await else { continue };
+        let Ok(batches) = written.await else {
+            // A panic has said so. The next ones may be written; after the last one there is none.
+            if last {
+                return;
+            }
+            continue;
+        };
         let count = batches.len() as u64;
         for (sent, metrics) in (0..).zip(batches) {
             let scope =
