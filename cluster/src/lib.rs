@@ -24,7 +24,7 @@ mod task;
 #[cfg(feature = "simulated")]
 pub use etcd::memory::{Memory, Path};
 pub use etcd::{Etcd, EtcdError, Settings, TlsFiles};
-pub use members::{Drained, Held, Identity, JoinError, Members, Node, Placement, SLOTS};
+pub use members::{Drained, Held, Identity, JoinError, Members, Node, Placement, SLOTS, Uids};
 pub use slots::{Ask, Done, Handover, Host, Kept, Later, Process, Row, Slot, Slots, Table, Wire};
 pub use store::{EtcdStore, follow};
 #[cfg(feature = "simulated")]

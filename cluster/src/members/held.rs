@@ -1,13 +1,12 @@
 //! Peers that a node has a connection with: the others are told, so that nobody else begins with them, and what is for them goes there.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use latest::Follow as _;
-use prost::Message;
 use tokio::sync::{Notify, watch};
 
+use super::uids::Uids;
 use crate::etcd::{Etcd, EtcdError, delete, put_leased};
 
 /// Changes within this are told together.
@@ -21,60 +20,61 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Peers that are told of at most: a request to etcd has 1.5 MiB, and one of a million peers takes two octets.
 const MAX_HELD: usize = 500_000;
 
+/// Changes that are gathered before they are taken over at the latest, or as many as there are peers: so each costs the same.
+const TAKEN_OVER: usize = 1_024;
+
 /// The peers that this node has a connection with.
 #[derive(Clone, Debug, Default)]
 pub struct Held(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    uids: Mutex<BTreeSet<u64>>,
+    peers: Mutex<Peers>,
     /// [`publish`] waits for it, and nobody else.
     changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Peers {
+    all: Uids,
+    /// What has changed since, in the order in which it has.
+    changes: Vec<(u64, bool)>,
 }
 
 impl Held {
     /// There is a connection with the peer of this uid, or is none any more.
     pub fn hold(&self, uid: u64, held: bool) {
-        let mut uids = self.uids();
-        let changed = if held { uids.insert(uid) } else { uids.remove(&uid) };
-        if changed {
-            self.0.changed.notify_one();
+        let mut peers = self.peers();
+        peers.changes.push((uid, held));
+        // While etcd takes nothing, nobody else takes them over.
+        if peers.changes.len() >= TAKEN_OVER.max(peers.all.len()) {
+            peers.take_over();
         }
+        drop(peers);
+        self.0.changed.notify_one();
     }
 
     /// As others read it. It is written while it is held: a copy, made and compared each time, costs more than that.
     fn write(&self) -> Vec<u8> {
-        write(&self.uids())
+        let mut peers = self.peers();
+        peers.take_over();
+        peers.all.write(MAX_HELD)
     }
 
-    fn uids(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+    fn peers(&self) -> MutexGuard<'_, Peers> {
         // Nothing can panic in between.
-        self.0.uids.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.peers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Uids as they are stored: each as what it is more than the one before. Nobody is no octets.
-#[derive(Clone, PartialEq, Message)]
-struct Stored {
-    #[prost(uint64, repeated, tag = "1")]
-    steps: Vec<u64>,
+impl Peers {
+    fn take_over(&mut self) {
+        self.all.apply(&mut self.changes);
+    }
 }
 
-pub(super) fn write(uids: &BTreeSet<u64>) -> Vec<u8> {
-    let mut before = 0;
-    let steps = uids.iter().take(MAX_HELD).map(|uid| uid - std::mem::replace(&mut before, *uid));
-    Stored { steps: steps.collect() }.encode_to_vec()
-}
-
-pub(super) fn read(name: &str, value: &[u8]) -> Result<BTreeSet<u64>, EtcdError> {
-    let corrupt = |reason: String| EtcdError::Corrupt { key: key_of(name), reason };
-    let stored = Stored::decode(value).map_err(|error| corrupt(error.to_string()))?;
-    let mut uid = 0u64;
-    let step = |step: u64| {
-        uid = uid.checked_add(step).ok_or_else(|| corrupt("a number is too large".to_owned()))?;
-        Ok(uid)
-    };
-    stored.steps.into_iter().map(step).collect()
+pub(super) fn read(name: &str, value: &[u8]) -> Result<Uids, EtcdError> {
+    Uids::read(|| key_of(name), value)
 }
 
 pub(super) fn key_of(name: &str) -> String {
@@ -134,13 +134,16 @@ mod tests {
     }
 
     #[test]
-    fn uids_come_back_as_they_were_and_are_short() {
-        for uids in [BTreeSet::new(), BTreeSet::from([0, 1, u64::MAX]), (1_000_000..1_010_000).collect()] {
-            assert_eq!(read("a", &write(&uids)).unwrap(), uids);
+    fn changes_are_taken_over_when_they_are_told_and_before_there_are_too_many() {
+        let held = Held::default();
+        for uid in 0..5_000 {
+            held.hold(uid, true);
+            let peers = held.peers();
+            assert!(peers.changes.len() < TAKEN_OVER.max(peers.all.len()));
         }
-        let third: BTreeSet<u64> = (0..30_000).map(|n| n * 3).collect();
-        assert!(write(&third).len() < 31_000);
-        let odd = Stored { steps: vec![u64::MAX, 1] }.encode_to_vec();
-        assert!(read("a", &odd).unwrap_err().to_string().contains("nodes/a/held"));
+        held.hold(7, false);
+        let read = read("a", &held.write()).unwrap();
+        assert_eq!((read.len(), read.contains(6), read.contains(7)), (4_999, true, false));
+        assert!(held.peers().changes.is_empty());
     }
 }

@@ -202,11 +202,12 @@ fn tell(placement: &watch::Sender<Arc<Placement>>, now: Placement) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::members::uids::Uids;
 
     #[test]
     fn what_a_later_version_writes_of_a_node_takes_nothing_from_it() {
         let mut placement = nobody("a");
-        let held = KeyValue { value: held::write(&[1, 2].into()), ..KeyValue::default() };
+        let held = KeyValue { value: Uids::from_iter([1, 2]).write(usize::MAX), ..KeyValue::default() };
         placement.take_in("nodes/b/held", Some(&held)).unwrap();
         placement.take_in("nodes/b/mood", Some(&KeyValue::default())).unwrap();
         placement.take_in("nodes/b/mood", None).unwrap();

@@ -18,6 +18,7 @@ mod keep;
 mod placement;
 #[cfg(test)]
 mod tests;
+mod uids;
 
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -34,6 +35,7 @@ pub use held::Held;
 pub(crate) use held::{OCTETS_PER_SECOND as HELD_OCTETS_PER_SECOND, TOGETHER as HELD_TOGETHER};
 use join::Entered;
 pub use placement::Placement;
+pub use uids::Uids;
 
 use crate::etcd::mirror::Known;
 use crate::etcd::{Etcd, EtcdError};

@@ -1,11 +1,11 @@
 //! Which node a peer is at home with: rendezvous hashing (highest random weight) over the nodes that are there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openssl::sha::Sha256;
 
-use super::Node;
+use super::{Node, Uids};
 
 /// The nodes that are there, as one of them sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Placement {
     /// Name of this node.
     pub own: String,
     /// Peers that have a connection with a node, by the node's name.
-    pub held: BTreeMap<String, Arc<BTreeSet<u64>>>,
+    pub held: BTreeMap<String, Arc<Uids>>,
 }
 
 impl Placement {
@@ -52,7 +52,7 @@ impl Placement {
 
     /// Whether a node says that it has a connection with the peer.
     pub fn holds(&self, name: &str, uid: u64) -> bool {
-        self.held.get(name).is_some_and(|held| held.contains(&uid))
+        self.held.get(name).is_some_and(|held| held.contains(uid))
     }
 
     fn first_of(&self, uid: u64, has: impl Fn(&str) -> bool, heard: impl Fn(&str) -> bool) -> Option<&Node> {
@@ -112,17 +112,17 @@ mod tests {
     fn who_has_a_connection_begins_as_long_as_it_is_there() {
         let mut three = placement(&["a", "b", "c"]);
         let uid = (0..100).find(|uid| three.is_home(*uid)).unwrap();
-        three.held.insert("c".to_owned(), Arc::new(BTreeSet::from([uid])));
+        three.held.insert("c".to_owned(), Arc::new(Uids::from_iter([uid])));
         assert_eq!(three.begins(uid, |_| true).unwrap().name, "c");
         assert!(three.is_home(uid), "it comes back when that ends");
-        three.held.insert("b".to_owned(), Arc::new(BTreeSet::from([uid])));
+        three.held.insert("b".to_owned(), Arc::new(Uids::from_iter([uid])));
         assert_eq!(three.begins(uid, |_| true).unwrap().name, "b");
         assert_eq!(three.begins(uid, |name| name != "b").unwrap().name, "c", "b is silent");
         let elsewhere = |held| three.elsewhere(uid, held, |_| true).map(|node| node.name.as_str());
         assert_eq!((elsewhere(true), elsewhere(false)), (None, Some("b")), "the first of those that have it");
         let mut own = three.clone();
         own.nodes[0].drained = true;
-        own.held = BTreeMap::from([("a".to_owned(), Arc::new(BTreeSet::from([uid])))]);
+        own.held = BTreeMap::from([("a".to_owned(), Arc::new(Uids::from_iter([uid])))]);
         assert!(own.elsewhere(uid, false, |_| true).is_none(), "nobody else knows that it has ended");
         own.held.clear();
         assert!(own.elsewhere(uid, false, |_| true).is_some());

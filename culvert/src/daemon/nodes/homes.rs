@@ -29,9 +29,9 @@ pub(super) fn tell(news: &HomeNews, before: &Placement, now: &Placement) {
             continue;
         }
         if *name == now.own {
-            news.these(old.difference(new).copied());
+            news.these(old.without(new));
         } else {
-            news.these(old.symmetric_difference(new).copied());
+            news.these(old.without(new).chain(new.without(old)));
         }
     }
 }
@@ -58,7 +58,7 @@ impl HomeRule for Rule {
         let placement = self.placement.latest();
         let others =
             placement.held.iter().filter(|(name, _)| **name != placement.own && self.nodes.hears(name));
-        others.filter(|(_, held)| held.contains(&uid)).map(|(name, _)| name.clone()).next()
+        others.filter(|(_, held)| held.contains(uid)).map(|(name, _)| name.clone()).next()
     }
 
     fn hold(&self, uid: u64, held: bool) {
