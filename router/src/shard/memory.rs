@@ -201,7 +201,7 @@ impl RouteTable {
 
     /// The pair that a packet goes by.
     pub fn lookup(&self, packet: &PacketInfo) -> Option<Spi> {
-        match self.0.lookup(0, packet, &Tunnels::Any)? {
+        match self.0.lookup(0, packet, &Tunnels::Any, None)? {
             Target::Pair(spi, _) => Some(spi),
             Target::Down(_) => None,
         }
