@@ -135,8 +135,8 @@ impl Core {
             }
         };
         sa.last_in = Some(self.now);
-        if opened.first {
-            self.events.send(crate::RouterEvent::FirstInbound { spi });
+        if opened.first || sa.first_owed {
+            sa.tell_first(&mut self.events);
         }
         if let Some(limit) = opened.limit {
             sa.raise(limit, &mut self.events);
