@@ -312,7 +312,10 @@ impl Sa {
             SealError::LeaseUsedUp if self.stuck.is_due(now, false) => {
                 self.raise(LimitEvent::NumbersLow, events)
             }
-            SealError::HardLimit | SealError::SequenceExhausted if self.stuck.is_due(now, true) => {
+            // A hard limit was told by the packet that reached it; that no number is left nobody has said.
+            SealError::HardLimit | SealError::SequenceExhausted
+                if self.stuck.is_due(now, error == SealError::HardLimit) =>
+            {
                 events.send(RouterEvent::HardLimit { spi: self.spi() });
             }
             _ => {}
