@@ -104,8 +104,8 @@ impl Holds {
             return (false, 0);
         }
         let (victim, wanted) = if of_tenant > PLACES_PER_TENANT {
-            // Within the tenant: a tunnel with fewer gets the place.
-            let wanted = of_tenant - PLACES_PER_TENANT;
+            // Within the tenant: a tunnel with fewer gets the place. The bound of all may be reached as well.
+            let wanted = (of_tenant - PLACES_PER_TENANT).max(of_all.saturating_sub(PLACES));
             (share.largest().filter(|(_, most)| own + wanted <= *most).map(|_| tenant), wanted)
         } else if of_all > PLACES {
             let wanted = of_all - PLACES;
@@ -330,6 +330,25 @@ mod tests {
         let outcome = hold(&mut holds, now, key(9999, 1), &[0]);
         assert_eq!(outcome, Outcome { held: true, displaced: 1, ask: true });
         assert_eq!(holds.places, PLACES);
+    }
+
+    #[test]
+    fn whichever_bound_a_large_packet_reaches_neither_is_overstepped() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        for tenant in 0..PLACES / PLACES_PER_TENANT {
+            for tunnel in 0..8 {
+                let most = if tunnel < 7 { PLACES_PER_TUNNEL } else { 20 };
+                (0..most).for_each(|_| _ = hold(&mut holds, now, key(tenant, tunnel), &[0; 100]));
+            }
+        }
+        for tunnel in 0..4 {
+            (0..12).for_each(|_| _ = hold(&mut holds, now, key(99, tunnel), &[0; 100]));
+        }
+        assert_eq!(holds.places, PLACES);
+        // Of a tenant with twelve places left, which takes more than those.
+        let jumbo = [0; 15 * PLACE];
+        let outcome = hold(&mut holds, now, key(0, 100), &jumbo);
+        assert_eq!((outcome.held, outcome.displaced, holds.places), (true, 15, PLACES));
     }
 
     #[test]
