@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use esp::Spi;
 use esp::ip;
 use esp::run::Run;
 
@@ -97,38 +98,42 @@ impl Core {
         self.keep_waiting(Kind::Inner(tenant.clone(), from), packet);
     }
 
-    /// A packet, or all that it stands for, whose pair went after it was routed. In a cluster the pair may be at another node by
-    /// now.
+    /// A packet, or all that it stands for, whose pair went after it was routed. The tunnel may have another one, in a cluster at
+    /// another node.
     #[cold]
     pub(super) fn lost_its_pair(
         &mut self,
+        lost: Spi,
         tenant: TenantId,
         from: CameFrom,
         packet: &[u8],
         run: Option<Run>,
     ) {
-        let tenant = self.elsewhere.as_ref().and_then(|_| self.tenants.get(tenant));
-        let way = tenant
-            .zip(ip::parse(packet))
-            .map(|(tenant, mut info)| (Way::find_of(self.id, &tenant, from, packet, &mut info), tenant));
-        match (way, run) {
-            (Some((Way::Elsewhere(node, tunnel), tenant)), None) => {
+        let (tenant, info) = (self.tenants.get(tenant), ip::parse(packet));
+        let Some((tenant, mut info)) = tenant.zip(info) else {
+            return self.counters.add(Counter::NoOutboundSa, packets(packet, run));
+        };
+        match (Way::find_of(self.id, &tenant, from, packet, &mut info), run) {
+            (Way::Elsewhere(node, tunnel), None) => {
                 self.pass_after_held(node, &tenant, tunnel, from, packet);
             }
-            (Some((Way::Elsewhere(node, tunnel), tenant)), Some(run)) => {
+            (Way::Elsewhere(node, tunnel), Some(run)) => {
                 self.pass_held(node, &tenant, tunnel);
                 self.each_of(packet, run, |core, packet, _| core.pass_inner(node, &tenant, from, packet));
             }
             // It goes just now, and it is known where in a moment.
-            (Some((Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), tenant)), None)
-                if self.slots.some_expected() =>
-            {
+            (Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), None) if self.slots.some_expected() => {
                 self.wait_inner(&tenant, from, packet);
             }
-            (Some((Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), tenant)), Some(run))
+            (Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), Some(run))
                 if self.slots.some_expected() =>
             {
                 self.each_of(packet, run, |core, packet, _| core.wait_inner(&tenant, from, packet));
+            }
+            // Should that have gone as well, it is another one still or none: this comes to an end.
+            (Way::Pair(other, tunnel), run) if other != lost => {
+                self.release_first(other, (tenant.id, tunnel));
+                self.send_inner(other, tenant.id, from, packet, &info, run);
             }
             _ => self.counters.add(Counter::NoOutboundSa, packets(packet, run)),
         }

@@ -98,7 +98,7 @@ impl Core {
         }
         // Routed a moment ago, the pair may be gone, and its SPI may even belong to a pair of another tenant by now.
         let Some(sa) = self.table.get_mut(spi).filter(|sa| sa.tenant.id == tenant) else {
-            return self.lost_its_pair(tenant, from, packet, run);
+            return self.lost_its_pair(spi, tenant, from, packet, run);
         };
         let parsed;
         let info = match info {
