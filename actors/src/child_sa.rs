@@ -43,6 +43,15 @@ impl ChildSaActor {
         deliver(self.watch.supervisor(), Report::Child(self.pair.spi().0, due), &self.env.counters);
     }
 
+    fn hear(&mut self, notice: ChildNotice, ctx: &mut Context<Self>) {
+        match notice {
+            ChildNotice::Soft => self.tell(Due::Rekey, ctx),
+            ChildNotice::Hard => self.expire(ctx),
+            ChildNotice::FirstInbound => self.tell(Due::InboundSeen, ctx),
+            ChildNotice::Moved(remote) => self.tell(Due::Moved(remote), ctx),
+        }
+    }
+
     /// The hard lifetime ends the pair's use at once, whenever the peer answers the delete.
     fn expire(&mut self, ctx: &mut Context<Self>) {
         self.env.router.expire(self.pair.spi());
@@ -76,6 +85,10 @@ impl Actor for ChildSaActor {
         ctx.set_mailbox_capacity(MAILBOX);
         self.place =
             Some(self.env.registry.esp.register(self.pair.spi().0, Turn::next(), ctx.address().recipient()));
+        // After that, so that nothing is kept any more that nobody looks for.
+        for notice in self.env.early.take(Instant::now(), self.pair.spi().0) {
+            self.hear(notice, ctx);
+        }
         self.arm(ctx);
     }
 
@@ -89,12 +102,7 @@ impl Handler<ChildNotice> for ChildSaActor {
     type Result = ();
 
     fn handle(&mut self, notice: ChildNotice, ctx: &mut Self::Context) {
-        match notice {
-            ChildNotice::Soft => self.tell(Due::Rekey, ctx),
-            ChildNotice::Hard => self.expire(ctx),
-            ChildNotice::FirstInbound => self.tell(Due::InboundSeen, ctx),
-            ChildNotice::Moved(remote) => self.tell(Due::Moved(remote), ctx),
-        }
+        self.hear(notice, ctx);
     }
 }
 

@@ -20,7 +20,7 @@ use crate::datagram::Deliver;
 use crate::env::{NodeEnv, Uplink};
 use crate::events::Whose;
 use crate::host::slot_of;
-use crate::mailbox::{deliver, offer};
+use crate::mailbox::deliver;
 use crate::moves::reserve_more;
 use crate::rate::Rate;
 use crate::reception::Doors;
@@ -111,7 +111,8 @@ impl Dispatch {
                     None => env.router.drop_held(tenant, tunnel),
                 }
             }
-            RouterEvent::Removed { stats, .. } => {
+            RouterEvent::Removed { spi, stats } => {
+                env.counters.stale_router_events.add(env.early.take(Instant::now(), spi.0).len() as u64);
                 env.board.add_past(&stats);
             }
             RouterEvent::Unreachable(what) => {
@@ -241,9 +242,11 @@ fn uplink(env: &NodeEnv, tenant: TenantId, status: &UplinkStatus) {
     env.hub.publish(event, Whose { tenant: tenant.0, peer: 0 });
 }
 
+/// Something is to be said to the actor of a pair, or kept until it has one.
 fn child(env: &NodeEnv, spi: esp::Spi, notice: ChildNotice) {
-    match env.registry.esp.get(&spi.0) {
-        Some(to) => offer(&to, notice, &env.counters),
-        None => env.counters.stale_router_events.up(),
+    let (told, stale) = env.early.tell(Instant::now(), &env.registry.esp, spi.0, notice);
+    env.counters.stale_router_events.add(stale);
+    if let Some((to, notices)) = told {
+        notices.into_iter().for_each(|notice| deliver(&to, notice, &env.counters));
     }
 }

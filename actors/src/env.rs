@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use crate::config::NodeConfig;
 use crate::counters::{Counters, Gauge};
+use crate::early::Early;
 use crate::events::EventHub;
 use crate::history::Strangers;
 use crate::homes::Homes;
@@ -31,6 +32,8 @@ use crate::table::Table;
 pub(crate) struct ChildEnv {
     pub(crate) router: RouterHandle,
     pub(crate) registry: Registry,
+    /// What the router says of pairs that have no actor yet.
+    pub(crate) early: Early,
     pub(crate) counters: Counters,
     pub(crate) outcomes: Outcomes,
 }
@@ -107,6 +110,7 @@ impl NodeEnv {
         let child = ChildEnv {
             router,
             registry: Registry::default(),
+            early: Early::default(),
             counters: Counters::default(),
             outcomes: Outcomes::default(),
         };

@@ -23,6 +23,7 @@ mod convert;
 mod counters;
 mod datagram;
 mod dispatch;
+mod early;
 mod env;
 mod events;
 #[cfg(feature = "fault-injection")]

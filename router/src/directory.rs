@@ -1,4 +1,5 @@
-//! The tenants by number, for packets that bring no SA to find theirs by: those that another node passes on.
+//! The tenants by number, for packets that bring no SA to find theirs by: those that another node passes on, and those whose pair
+//! is gone.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::model::TenantId;
 use crate::tenant::Tenant;
 
-/// All tenants. Written when one comes or goes. No packet of a node that is alone ever looks here.
+/// All tenants. Written when one comes or goes. Hardly a packet of a node that is alone ever looks here.
 #[derive(Default)]
 pub(crate) struct Directory(RwLock<HashMap<TenantId, Arc<Tenant>>>);
 

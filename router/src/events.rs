@@ -7,9 +7,12 @@
 //! | an IKE message that is not taken at once ([`crate::Entrance`]) | as many as the control plane takes; first messages leave room for those of SAs that exist |
 //! | ESP for an SPI that is not there | [`UNKNOWN_SPI_EVENTS`] a second, whichever thread met it |
 //! | an ICMP error | one a second of each remote, and [`UNREACHABLE_EVENTS`] of all |
-//! | the first packet, a soft limit, a hard limit of a pair | once each |
+//! | the first packet, a soft limit of a pair | once each, and once more where another node goes on with it |
+//! | a hard limit of a pair | once, and once a second while it stands in the way of packets |
 //! | numbers of a pair that run low | once for each block that is reserved |
 //! | a peer that moves | [`MOVES`] a second for each pair |
+//!
+//! What is lost here counts as not told: the next packet of the pair has it told again.
 //!
 //! The others, a tunnel that is wanted and a pair that is removed, are our own doing.
 
@@ -79,7 +82,8 @@ impl EventSink {
         }
     }
 
-    /// Reports that packets of a pair come from elsewhere, unless the pair has used up its allowance; whether it did.
+    /// Reports that packets of a pair come from elsewhere, unless the pair has used up its allowance; whether it did, and it is not
+    /// lost.
     pub(crate) fn moved(
         &mut self,
         now: Instant,
@@ -87,13 +91,11 @@ impl EventSink {
         spi: Spi,
         remote: SocketAddr,
     ) -> bool {
-        let allowed = allowance.take(now);
-        if allowed {
-            self.send(RouterEvent::RemoteMoved { spi, remote });
-        } else {
-            self.counters.count(Counter::MoveLimited);
+        if allowance.take(now) {
+            return self.send(RouterEvent::RemoteMoved { spi, remote });
         }
-        allowed
+        self.counters.count(Counter::MoveLimited);
+        false
     }
 
     /// Reports a packet without an SA, at most [`UNKNOWN_SPI_EVENTS`] a second: anyone can send those.

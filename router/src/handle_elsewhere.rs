@@ -37,7 +37,7 @@ impl RouterHandle {
             return self.count(Counter::UnknownTenant);
         };
         let Some(info) = ip::parse(&packet) else { return self.count(Counter::BadInner) };
-        let shard = match tenant.forwarding.lookup(0, &info, &Tunnels::Any) {
+        let shard = match tenant.forwarding.lookup(0, &info, &Tunnels::Any, None) {
             Some(Target::Pair(spi, _)) => usize::from(spi.shard()),
             Some(Target::Down(_)) | None => shard_of(info.destination, self.shards()),
         };

@@ -11,6 +11,7 @@ use esp::Spi;
 use esp::run::Run;
 use rtrb::{Consumer, Producer, RingBuffer};
 
+use crate::came_from::CameFrom;
 use crate::model::TenantId;
 use crate::port::Origin;
 
@@ -20,7 +21,7 @@ pub(crate) enum Task {
     /// A datagram of the NAT traversal port, or of raw ESP.
     Datagram(Origin),
     /// An inner packet, or all that it stands for, to seal on the pair `spi`, if that is still a pair of `tenant`.
-    Seal { spi: Spi, tenant: TenantId, run: Option<Run> },
+    Seal { spi: Spi, tenant: TenantId, from: CameFrom, run: Option<Run> },
 }
 
 /// A packet on its way.
@@ -157,7 +158,7 @@ const KEPT_OCTETS: usize = 9216;
 mod tests {
     use super::*;
 
-    const TASK: Task = Task::Seal { spi: Spi(7), tenant: TenantId(1), run: None };
+    const TASK: Task = Task::Seal { spi: Spi(7), tenant: TenantId(1), from: CameFrom::Device, run: None };
 
     #[test]
     fn a_full_ring_refuses_and_recovers() {

@@ -12,6 +12,7 @@
 
 mod allowance;
 mod bell;
+mod came_from;
 mod command;
 mod config;
 mod control;

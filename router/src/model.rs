@@ -176,13 +176,14 @@ pub enum RouterEvent {
         /// The last number that was sent.
         sequence: u64,
     },
-    /// The first authentic packet came in on this pair: the peer uses it, so it may be used towards the peer.
+    /// The first authentic packet came in on this pair: the peer uses it, so it may be used towards the peer. Once more where a
+    /// pair is restored that was not sent by, for whoever was told may have gone.
     FirstInbound {
         /// Inbound SPI of the pair.
         spi: Spi,
     },
     /// The newest authentic packet came from another address than the pair's remote: a NAT mapping changed
-    /// (RFC 7296 section 2.23). Once per address; the router changes nothing by itself. Where either side of the comparison
+    /// (RFC 7296 section 2.23). Once per address, and every ten seconds while it is not followed; the router changes nothing by itself. Where either side of the comparison
     /// is raw ESP only the IP address counts, and the port of `remote` is 0 when the packet was raw.
     RemoteMoved {
         /// Inbound SPI of the pair.

@@ -118,6 +118,11 @@ impl Tenant {
         self.addresses.iter().copied().find(|address| address.is_ipv4() == peer.is_ipv4())
     }
 
+    /// Whether it is an address of the TUN device. Without one there is none.
+    pub(crate) fn is_ours(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
     /// The TUN device that the tenant has, or is to have.
     pub(crate) fn device(&self) -> Option<Key> {
         self.device

@@ -30,12 +30,17 @@ impl World {
 
     /// With this uplink at the first.
     fn with(uplink: &Uplink) -> Self {
+        Self::of(uplink, NETWORKS)
+    }
+
+    /// With these networks behind the two tunnels.
+    fn of(uplink: &Uplink, behind: [&str; 2]) -> Self {
         let cluster = Arc::new(Cluster::default());
         let nodes = [1, 2].map(|node: u8| {
             let gateway = cluster.gateway(node, 2);
             cluster.name(node.into(), &gateway);
             gateway.tun(TENANT, if node == 1 { uplink.clone() } else { Uplink::Hub });
-            for (tunnel, network) in (1..).zip(NETWORKS) {
+            for (tunnel, network) in (1..).zip(behind) {
                 gateway.declare(TENANT, tunnel, network, false);
             }
             gateway
@@ -44,7 +49,7 @@ impl World {
             let slot = number as u8 + 1;
             let (gateway, host) = (&nodes[number], 31 + number as u8);
             let spi = gateway.handle.allocate_spi(slot, [127, 0, 0, host].into()).unwrap();
-            let networks = ("0.0.0.0/0", NETWORKS[number]);
+            let networks = ("0.0.0.0/0", behind[number]);
             let site = gateway.install_under(spi, socket(host), TENANT, number as u64 + 1, networks, |_| {});
             gateway.handle.activate(spi);
             site
@@ -127,6 +132,23 @@ fn a_pair_that_is_here_wins_and_what_came_from_a_node_goes_to_no_third() {
     first.handle.set_elsewhere(TENANT, TunnelId(2), Some(9));
     here.send(&ping);
     first.wait_for("drop_not_passed_on", 1);
+}
+
+/// The other node knows nothing of the tunnel that a packet came by, so it is not asked where that tunnel would have it again.
+#[test]
+fn no_node_is_asked_to_send_a_packet_back() {
+    let World { nodes: [first, second], sites: [mut here, mut there] } =
+        World::of(&Uplink::Hub, [NETWORKS[0], "0.0.0.0/0"]);
+    here.send(&udp("10.1.0.1", "10.1.0.2", 1, 10));
+    first.wait_for("drop_no_route", 1);
+    let ping = udp("10.1.0.1", "10.9.0.1", 2, 10);
+    here.send(&ping);
+    assert_eq!(there.receive(), hopped(&ping));
+    // Nor does it come back from there, where that tunnel is for everything.
+    there.send(&udp("10.9.0.1", "10.8.0.1", 3, 10));
+    second.wait_for("drop_no_route", 1);
+    assert_eq!([first.counter("passed_on"), second.counter("passed_on")], [1, 0]);
+    assert!(here.is_silent() && there.is_silent());
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 use common::{Gateway, Remote, hopped, udp, udp_v6};
 use esp::Limits;
 use proptest::prelude::*;
+use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 
 const ANY: &str = "0.0.0.0/0";
 
@@ -100,6 +101,75 @@ fn what_has_no_route_is_counted() {
         assert_eq!(gateway.counter(name), count);
     }
     assert!(elsewhere.is_silent());
+}
+
+/// A later fragment, which shows no ports.
+fn fragment(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[7] = 2;
+    common::fix_checksum(&mut packet);
+    packet
+}
+
+#[test]
+fn nothing_goes_back_into_the_tunnel_that_it_came_out_of() {
+    for shards in [1, 2] {
+        let gateway = Gateway::start(shards);
+        let tenant = gateway.hub(1);
+        let mut all = gateway.connect(tenant, 1, 11, ANY, ANY);
+        let (lost, fragment) =
+            (udp("10.1.0.1", "10.9.0.1", 1, 10), fragment(udp("10.1.0.1", "10.9.0.1", 1, 10)));
+        for packet in [&lost, &fragment, &lost] {
+            all.send(packet);
+        }
+        gateway.wait_for("drop_no_route", 3);
+        assert_eq!(gateway.stats_of(all.spi).drops, [("drop_no_route", 3)]);
+        assert!(all.is_silent(), "{}", gateway.counter("switched"));
+    }
+}
+
+#[test]
+fn who_is_for_everything_reaches_the_others_and_they_it() {
+    let gateway = Gateway::start(2);
+    let tenant = gateway.hub(1);
+    let mut all = gateway.connect(tenant, 1, 11, ANY, ANY);
+    // Two children of one other peer.
+    let mut narrow = gateway.connect(tenant, 64, 12, ANY, "10.2.0.0/16");
+    let mut beside = gateway.connect(tenant, 65, 12, ANY, "10.3.0.0/16");
+    for number in 0..3 {
+        for (packet, by, to) in [
+            (udp("10.1.0.1", "10.2.0.1", number, 10), 0, 1),
+            (fragment(udp("10.1.0.1", "10.3.0.1", number, 10)), 0, 2),
+            (udp("10.2.0.1", "10.1.0.1", number, 10), 1, 0),
+            (udp("10.2.0.1", "10.3.0.1", number, 10), 1, 2),
+            (fragment(udp("10.3.0.1", "10.2.0.1", number, 10)), 2, 1),
+            // Its own network, of which there is a shorter prefix elsewhere.
+            (udp("10.2.0.1", "10.2.0.2", number, 10), 1, 0),
+        ] {
+            let sites = [&mut all, &mut narrow, &mut beside];
+            sites[by].send(&packet);
+            assert_eq!(sites[to].receive(), hopped(&packet));
+        }
+    }
+    assert!(all.is_silent() && narrow.is_silent() && beside.is_silent());
+}
+
+#[test]
+fn a_policy_leads_nothing_back_either() {
+    let gateway = Gateway::start(1);
+    let tenant = gateway.hub(1);
+    let mut all = gateway.connect(tenant, 1, 11, ANY, ANY);
+    let protect = PolicyRule {
+        action: PolicyAction::Protect(Tunnels::Any),
+        local: Vec::new(),
+        remote: Vec::new(),
+        protocol: None,
+        local_ports: Vec::new(),
+        remote_ports: Vec::new(),
+    };
+    gateway.handle.set_policy(tenant, Policy::new(vec![protect]).unwrap()).unwrap();
+    all.send(&udp("10.1.0.1", "10.9.0.1", 1, 10));
+    gateway.wait_for("drop_policy_no_tunnel", 1);
+    assert!(all.is_silent());
 }
 
 #[test]

@@ -127,9 +127,10 @@ fn joined_datagrams_are_sorted_out() {
     let mut other = remotes.swap_remove(other);
     let mut one = remotes.swap_remove(0);
     assert_ne!(one.spi.shard(), other.spi.shard());
-    let here = udp("10.0.0.1", "10.0.0.9", 1, 50);
-    let there_source = other.inbound.selectors().local[0].start.to_string();
-    let there = udp(&there_source, "10.0.0.9", 2, 50);
+    let mut third = remotes.swap_remove(0);
+    let address = |remote: &common::Remote| remote.inbound.selectors().local[0].start.to_string();
+    let here = udp(&address(&one), &address(&third), 1, 50);
+    let there = udp(&address(&other), &address(&third), 2, 50);
     let (mut first, second) = (one.seal(&here), other.seal(&there));
     let mut ike = vec![0; first.len()];
     ike[10] = 5;
@@ -145,8 +146,7 @@ fn joined_datagrams_are_sorted_out() {
         src_ip: None,
     };
     state.try_send((&one.socket).into(), &transmit).unwrap();
-    one.socket.set_nonblocking(false).unwrap();
-    let mut got = [one.receive(), one.receive()].map(|inner| inner[31]);
+    let mut got = [third.receive(), third.receive()].map(|inner| inner[31]);
     got.sort_unstable();
     assert_eq!(got, [1, 2]);
     loop {

@@ -119,6 +119,20 @@ fn limits_are_reported_once_and_hold() {
 }
 
 #[test]
+fn that_no_number_is_left_is_told_by_the_first_packet_that_has_none() {
+    let mut gateway = Gateway::start(1);
+    let tenant = gateway.hub(1);
+    let mut sender = gateway.connect(tenant, 1, 11, ANY, "10.1.0.0/16");
+    let receiver = gateway.connect(tenant, 2, 12, ANY, "10.2.0.0/16");
+    gateway.handle.advance(receiver.spi, u64::MAX);
+    assert!(matches!(gateway.next_event(), RouterEvent::SoftLimit { spi } if spi == receiver.spi));
+    sender.send(&udp("10.1.0.1", "10.2.0.1", 1, 50));
+    assert!(matches!(gateway.next_event(), RouterEvent::FirstInbound { .. }));
+    assert!(matches!(gateway.next_event(), RouterEvent::HardLimit { spi } if spi == receiver.spi));
+    assert_eq!(gateway.counter("esp_sequence_exhausted"), 1);
+}
+
+#[test]
 fn a_peer_that_moves_is_reported_and_followed_when_told() {
     let mut gateway = Gateway::start(1);
     let tenant = gateway.hub(1);
@@ -227,6 +241,7 @@ fn misuse_is_refused_and_changes_nothing() {
     let tenant = gateway.hub(1);
     assert!(matches!(gateway.handle.add_tenant(tenant, Uplink::Hub), Err(RouterError::TenantExists(_))));
     let mut remote = gateway.connect(tenant, 1, 11, ANY, "10.1.0.0/16");
+    let mut beside = gateway.connect(tenant, 2, 12, ANY, "10.2.0.0/16");
     let child = |tenant, spi: Spi, local: &str, key_len| router::ChildSa {
         tenant,
         tunnel: router::TunnelId(7),
@@ -272,7 +287,7 @@ fn misuse_is_refused_and_changes_nothing() {
         gateway.handle.set_remote(spi, "127.0.0.1:1".parse().unwrap());
     }
     gateway.handle.release_spi(remote.spi);
-    remote.send(&udp("10.1.0.1", "10.1.0.9", 1, 50));
+    beside.send(&udp("10.2.0.1", "10.1.0.9", 1, 50));
     assert_eq!(remote.try_receive().map(|inner| inner[28..32].to_vec()), Ok(vec![0, 0, 0, 1]));
     assert_eq!(remote.inbound.open(&mut [0; 80]).unwrap_err(), OpenError::WrongSpi);
 }

@@ -404,6 +404,39 @@ fn what_a_pair_has_learned_moves_along() {
 }
 
 /// Whoever was told of a limit in the last moment may have been on its way itself.
+/// As with a soft limit, whoever was told may have gone. A pair that is sent by has been heard of.
+#[test]
+fn a_first_packet_is_told_once_more_after_a_move() {
+    let World { cluster: _cluster, first, mut second, mut far, mut near } = World::new(1);
+    // The responder's new pair of a rekey: it is sent by once the peer is known to have it in place.
+    let spi = first.handle.allocate_spi(MOVING, [127, 0, 0, 21].into()).unwrap();
+    let mut new = first.install_under(spi, socket(21), TENANT, 1, (ANY, "10.1.0.0/16"), |_| {});
+    for site in [&mut far, &mut new] {
+        site.send(&udp("10.1.0.1", "10.2.0.1", 1, 10));
+        near.receive();
+    }
+    let spis = vec![far.spi, new.spi];
+    let pairs = snapshots(first.runtime.block_on(first.handle.extract_pairs(spis)));
+    second.handle.open_slot(MOVING).unwrap();
+    restore(&second.handle, &pairs, Resume::Exactly, Reserve::default());
+    for site in [&mut far, &mut new] {
+        (site.router, site.entry) = (second.natt(), second.natt());
+        for number in 2..4 {
+            site.send(&udp("10.1.0.1", "10.2.0.1", number, 10));
+        }
+    }
+    // Where they are for there is no tunnel here.
+    second.wait_for("drop_no_route", 4);
+    let told = std::iter::from_fn(|| second.events.try_recv().ok());
+    let told: Vec<Spi> = told
+        .filter_map(|event| match event {
+            RouterEvent::FirstInbound { spi } => Some(spi),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [new.spi]);
+}
+
 #[test]
 fn a_soft_limit_is_told_once_more_after_a_move() {
     let World { mut first, mut second, .. } = World::new(1);

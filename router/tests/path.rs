@@ -255,6 +255,33 @@ fn an_error_fits_the_tunnel_it_goes_back_by() {
     }
 }
 
+/// Of two sites one is for everything.
+#[test]
+fn errors_find_their_way_back_by_a_tunnel_for_everything() {
+    let gateway = Gateway::start(2);
+    let tenant = gateway.hub(1);
+    let site = |host: u8, network: &str, mtu| {
+        let socket = common::socket(host);
+        let tunnel = gateway.install_with(socket, tenant, host.into(), ("0.0.0.0/0", network), |child| {
+            child.options = TunnelOptions { outer_mtu: Some(mtu), ..TunnelOptions::default() };
+        });
+        gateway.handle.activate(tunnel.spi);
+        tunnel
+    };
+    let mut all = site(11, "0.0.0.0/0", 1200);
+    let mut narrow = site(12, "10.2.0.0/16", 1000);
+    let mut last = packet(100);
+    last[8] = 1;
+    common::fix_checksum(&mut last);
+    all.send(&last);
+    assert_eq!(all.receive()[20..22], [11, 0], "it came in by this one");
+    all.send(&with_df(packet(1100)));
+    assert_eq!(all.receive()[20..22], [3, 4]);
+    narrow.send(&with_df(udp("10.2.0.1", "10.1.0.1", 7, 1200)));
+    assert_eq!(narrow.receive()[20..22], [3, 4], "it was to go out by the other");
+    assert!(all.is_silent() && narrow.is_silent());
+}
+
 #[test]
 fn no_way_back_is_counted() {
     let gateway = Gateway::start(1);

@@ -106,6 +106,64 @@ fn the_kernel_answers_through_the_tunnel() {
     assert_eq!(gateway.counter("tun_written"), 400);
 }
 
+/// A tunnel for everything, as route-based gateways have it, with routes of the namespace's own.
+#[test]
+fn the_kernel_answers_through_a_tunnel_for_everything() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(2);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let mut all = gateway.connect(tenant, 1, 11, "0.0.0.0/0", "0.0.0.0/0");
+    assert!(namespace.run("ip route add 10.1.0.0/16 dev culvert0"));
+    for number in 0..50 {
+        all.send(&echo(8, "10.1.0.9", "10.50.0.1", number, 100));
+        assert_eq!(all.receive()[20..], echo(0, "10.50.0.1", "10.1.0.9", number, 100)[20..]);
+    }
+    assert_eq!([gateway.counter("tun_written"), gateway.counter("switched")], [50, 0]);
+    // By a policy as by none.
+    let protect = PolicyRule {
+        action: PolicyAction::Protect(Tunnels::Any),
+        local: Vec::new(),
+        remote: Vec::new(),
+        protocol: None,
+        local_ports: Vec::new(),
+        remote_ports: Vec::new(),
+    };
+    gateway.handle.set_policy(tenant, Policy::new(vec![protect]).unwrap()).unwrap();
+    all.send(&echo(8, "10.1.0.9", "10.50.0.1", 7, 100));
+    assert_eq!(all.receive()[20..], echo(0, "10.50.0.1", "10.1.0.9", 7, 100)[20..]);
+    assert!(all.is_silent());
+}
+
+#[test]
+fn what_is_for_the_device_itself_goes_into_no_tunnel() {
+    let Some(namespace) = Namespace::new() else { return };
+    let gateway = Gateway::start(1);
+    let tenant = TenantId(1);
+    gateway.tun(tenant, namespace.uplink(true));
+    let headquarters = gateway.connect(tenant, 1, 11, "10.0.0.0/8", "0.0.0.0/0");
+    let mut branch = gateway.connect(tenant, 2, 12, "0.0.0.0/0", "10.2.0.0/16");
+    branch.send(&echo(8, "10.2.0.9", "10.50.0.1", 1, 100));
+    assert_eq!(branch.receive()[20..], echo(0, "10.50.0.1", "10.2.0.9", 1, 100)[20..]);
+    // A policy may be against it.
+    let rule = |action, local: &str| PolicyRule {
+        action,
+        local: [common::subnet(local)].iter().map(|s| s.start..=s.end).collect(),
+        remote: Vec::new(),
+        protocol: None,
+        local_ports: Vec::new(),
+        remote_ports: Vec::new(),
+    };
+    let rules = vec![
+        rule(PolicyAction::Discard, "10.50.0.1/32"),
+        rule(PolicyAction::Protect(Tunnels::Any), "0.0.0.0/0"),
+    ];
+    gateway.handle.set_policy(tenant, Policy::new(rules).unwrap()).unwrap();
+    branch.send(&echo(8, "10.2.0.9", "10.50.0.1", 2, 100));
+    gateway.wait_for("drop_policy_inbound", 1);
+    assert!(branch.is_silent() && headquarters.is_silent());
+}
+
 /// Flows that come in by the queues of both shards: each is sealed where it comes in, on that shard's own pair, in order.
 #[test]
 fn flows_of_a_device_spread_over_the_pairs_of_a_tunnel() {
@@ -251,19 +309,42 @@ fn a_limit_counts_what_a_device_sends_beyond_it() {
 
 #[test]
 fn the_kernel_behind_the_device_learns_the_path() {
+    the_kernel_learns_the_path(&[(1000, ("0.0.0.0/0", "10.1.0.0/16")), (1380, ("::/0", "2001:db8:1::/48"))]);
+}
+
+#[test]
+fn the_kernel_behind_the_device_learns_the_path_of_a_tunnel_for_everything() {
+    the_kernel_learns_the_path(&[(1000, ("0.0.0.0/0", "0.0.0.0/0")), (1380, ("::/0", "::/0"))]);
+}
+
+/// That one would take what is told of the others' paths.
+#[test]
+fn the_kernel_behind_the_device_learns_the_path_beside_a_tunnel_for_everything() {
+    the_kernel_learns_the_path(&[
+        (1000, ("0.0.0.0/0", "10.1.0.0/16")),
+        (1380, ("::/0", "2001:db8:1::/48")),
+        (1500, ("0.0.0.0/0", "0.0.0.0/0")),
+        (1500, ("::/0", "::/0")),
+    ]);
+}
+
+/// By tunnels of these MTUs and networks, of which those of 1000 and 1380 carry what the kernel sends.
+fn the_kernel_learns_the_path(tunnels: &[(u16, (&str, &str))]) {
     let Some(namespace) = Namespace::new() else { return };
     let gateway = Gateway::start(1);
     let tenant = TenantId(1);
     gateway.tun(tenant, namespace.uplink(true));
-    for (number, mtu, networks) in
-        [(1, 1000, ("0.0.0.0/0", "10.1.0.0/16")), (2, 1380, ("::/0", "2001:db8:1::/48"))]
-    {
+    for (number, (mtu, networks)) in (1u8..).zip(tunnels) {
         let tunnel =
-            gateway.install_with(common::socket(10 + number), tenant, number.into(), networks, |child| {
-                child.options.outer_mtu = Some(mtu);
+            gateway.install_with(common::socket(10 + number), tenant, number.into(), *networks, |child| {
+                child.options.outer_mtu = Some(*mtu);
             });
         gateway.handle.activate(tunnel.spi);
     }
+    // A tunnel for everything has no route made for it.
+    assert!(namespace.run(
+        "ip route replace 10.1.0.0/16 dev culvert0 && ip -6 route replace 2001:db8:1::/48 dev culvert0"
+    ));
     // The kernel takes an ICMP error only if its checksums are right and it quotes a packet of a socket that is there.
     // UDP with DF by its own discovery, sent until the route is narrower: a new address of IPv6 works a moment later.
     let told = |destination: &str, mtu: &str| {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::Message;
 
 /// What the router has to say about a pair.
-#[derive(Clone, Copy, Debug, Message)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Message)]
 #[rtype(result = "()")]
 pub(crate) enum ChildNotice {
     /// A soft limit in octets or packets.

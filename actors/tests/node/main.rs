@@ -11,6 +11,7 @@
 mod accounts;
 mod changes;
 mod common;
+mod early;
 mod elsewhere;
 mod kept_down;
 mod moved;

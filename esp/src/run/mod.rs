@@ -119,9 +119,9 @@ fn tcp_header_len(upper: &[u8]) -> Option<usize> {
     (len >= TCP_HEADER && len <= upper.len()).then_some(len)
 }
 
-/// The most that one packet may be cut into. Hosts say less: segments of TCP have 48 octets at least, and of UDP there are 128 at
-/// most in one run.
-const MAX_CUT: usize = 2048;
+/// The most that one packet may be cut into: the longest there is by the eight octets that Linux has a segment of TCP have at least
+/// (`TCP_MIN_GSO_SIZE`, where options take most of a small MSS). Of UDP there are 128 at most in one run.
+const MAX_CUT: usize = 65_535_usize.div_ceil(8);
 const TCP_HEADER: usize = 20;
 const UDP_HEADER: usize = 8;
 const TCP_CHECKSUM: usize = 16;

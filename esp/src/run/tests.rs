@@ -269,3 +269,27 @@ fn a_packet_by_itself_shows_that_it_is() {
     assert_eq!(changed(true, 6, 58), Some(false), "ICMPv6");
     assert_eq!(may_be_of_a_run(&[], true), None);
 }
+
+/// With a small MSS and many options Linux leaves eight octets of data in a segment.
+#[test]
+fn a_run_has_as_many_packets_as_the_smallest_segments_make() {
+    let form = Form {
+        v6: false,
+        tcp: true,
+        id: 1,
+        seq: 7,
+        flags: ACK,
+        options: 3,
+        port: 9,
+        payload: vec![5; 60_000],
+    };
+    let packet = form.packet();
+    let run = |segment| Run::of(&packet, RunKind::Tcp4, 20, segment);
+    let smallest = run(8).unwrap();
+    assert_eq!(smallest.count(&packet), 7_500);
+    let mut segments = Segments::new(&packet, smallest).unwrap();
+    let mut out = [0; 100];
+    let lens: Vec<usize> = std::iter::from_fn(|| segments.write_next(&mut out)).collect();
+    assert_eq!((lens.len(), lens.iter().all(|len| *len == 20 + 32 + 8)), (7_500, true));
+    assert!(run(7).is_none());
+}

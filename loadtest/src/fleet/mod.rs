@@ -215,7 +215,8 @@ impl Fleet {
 
     fn flows(&self, place: Place) -> Result<Arc<[(Flow, std::net::Ipv4Addr)]>, LoadError> {
         let Traffic { among, .. } = self.traffic;
-        (0..self.traffic.flows_of(place.index)).map(|flow| self.plan.route(place, flow, among)).collect()
+        let route = |flow| self.plan.route(place, flow, among).transpose();
+        (0..self.traffic.flows_of(place.index)).filter_map(route).collect()
     }
 
     fn group(&mut self, place: Place) -> Result<mpsc::Sender<Order>, LoadError> {

@@ -45,15 +45,15 @@ impl Place {
         Ipv4Addr::new(10, 7, high, low)
     }
 
-    /// Whom its flow number `flow` goes to: its neighbour in pairs first, then those behind, all of its tenant; itself only
-    /// where there is nobody else.
-    pub(crate) fn partner(self, flow: u32, count: u32) -> Self {
+    /// Whom its flow number `flow` goes to: its neighbour in pairs first, then those behind, all of its tenant. `None` where there
+    /// is nobody else, for nothing goes back into the tunnel that it came out of.
+    pub(crate) fn partner(self, flow: u32, count: u32) -> Option<Self> {
         let first = self.tenant() * self.per_tenant;
         let members = self.per_tenant.min(count - first.min(count)).max(1);
         let own = self.index - first;
-        let others = members.saturating_sub(1).max(1);
+        let others = members.checked_sub(1).filter(|others| *others > 0)?;
         let next = if flow == 0 && own ^ 1 < members { own ^ 1 } else { (own + 1 + flow % others) % members };
-        Self { index: first + next, ..self }
+        Some(Self { index: first + next, ..self })
     }
 }
 
@@ -67,20 +67,22 @@ mod tests {
 
     #[test]
     fn partners_are_of_the_same_tenant() {
-        for count in [2, 3, 499, 500, 501, 1203] {
+        for count in [1, 2, 3, 499, 500, 501, 1203] {
             for index in 0..count {
                 for flow in [0, 1, 7] {
                     let partner = place(index).partner(flow, count);
-                    assert!(partner.index < count, "{index} of {count}");
                     let alone = index % 500 == 0 && index + 1 == count;
-                    assert_eq!(partner == place(index), alone, "{index} of {count}");
+                    assert_eq!(partner.is_none(), alone, "{index} of {count}");
+                    let Some(partner) = partner else { continue };
+                    assert!(partner.index < count, "{index} of {count}");
+                    assert_ne!(partner, place(index), "{index} of {count}");
                     assert_eq!(partner.tenant(), place(index).tenant(), "{index} of {count}");
                 }
             }
         }
-        assert_eq!(place(4).partner(0, 10), place(5));
-        assert_eq!(place(5).partner(0, 10), place(4));
-        assert_eq!(place(2).partner(0, 3), place(0));
+        assert_eq!(place(4).partner(0, 10), Some(place(5)));
+        assert_eq!(place(5).partner(0, 10), Some(place(4)));
+        assert_eq!(place(2).partner(0, 3), Some(place(0)));
     }
 
     #[test]

@@ -138,9 +138,15 @@ impl Plan {
         }
     }
 
-    /// What its flow number `flow` is, and where it goes: among the first so many tunnels.
-    pub(crate) fn route(&self, place: Place, flow: u32, among: u32) -> Result<(Flow, Ipv4Addr), LoadError> {
-        let partner = place.partner(flow, among);
+    /// What its flow number `flow` is, and where it goes: among the first so many tunnels. `None` where there is nobody that it
+    /// could go to.
+    pub(crate) fn route(
+        &self,
+        place: Place,
+        flow: u32,
+        among: u32,
+    ) -> Result<Option<(Flow, Ipv4Addr)>, LoadError> {
+        let Some(partner) = place.partner(flow, among) else { return Ok(None) };
         let flow = Flow { tenant: place.tenant(), from: place.index, to: partner.index };
         let destination = self.inner(partner)?;
         if let Some(foreign) = &self.foreign {
@@ -151,7 +157,7 @@ impl Plan {
                 )));
             }
         }
-        Ok((flow, destination))
+        Ok(Some((flow, destination)))
     }
 
     /// An initiator that sends so many probes a second.

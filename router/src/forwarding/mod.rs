@@ -79,8 +79,15 @@ impl Forwarding {
         self.edition.next();
     }
 
-    /// Where this shard sends the packet, by one of these tunnels. `None` when none of them takes it.
-    pub(crate) fn lookup(&self, shard: usize, packet: &PacketInfo, tunnels: &Tunnels) -> Option<Target> {
+    /// Where this shard sends the packet, by one of these tunnels but not by the one that is left out: what came out of a tunnel
+    /// does not go back into it, though its selectors may take the packet both ways. `None` when none of them takes it.
+    pub(crate) fn lookup(
+        &self,
+        shard: usize,
+        packet: &PacketInfo,
+        tunnels: &Tunnels,
+        leave_out: Option<TunnelId>,
+    ) -> Option<Target> {
         let buckets = self.family(packet.destination.is_ipv4()).buckets();
         let address = key_of(packet.destination);
         buckets.lengths().iter().find_map(|&length| {
@@ -89,6 +96,7 @@ impl Forwarding {
             bucket.as_ref()?.get(key)?.iter().find_map(|route| {
                 let current = route.tunnel.pair_for(shard);
                 if current.is_none() && !route.declared
+                    || leave_out == Some(route.tunnel.id)
                     || !tunnels.contains(route.tunnel.id)
                     || !route.takes(packet)
                 {

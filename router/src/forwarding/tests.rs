@@ -28,7 +28,12 @@ fn route(spi: u32, local: Selector, remote: Selector) -> Route {
 }
 
 fn pair(table: &Forwarding, packet: &PacketInfo) -> Option<Spi> {
-    match table.lookup(0, packet, &Tunnels::Any)? {
+    pair_but(table, packet, None)
+}
+
+/// Without this tunnel.
+fn pair_but(table: &Forwarding, packet: &PacketInfo, leave_out: Option<TunnelId>) -> Option<Spi> {
+    match table.lookup(0, packet, &Tunnels::Any, leave_out)? {
         Target::Pair(spi, _) => Some(spi),
         Target::Down(tunnel) => panic!("{:?} is down", tunnel.id),
     }
@@ -90,14 +95,38 @@ fn what_is_declared_goes_its_way_or_none() {
     assert_eq!(pair(&table, &packet), Some(Spi(70)));
     tunnel.retire(Spi(70));
     assert!(
-        matches!(table.lookup(0, &packet, &Tunnels::Any), Some(Target::Down(down)) if down.id == tunnel.id)
+        matches!(table.lookup(0, &packet, &Tunnels::Any, None), Some(Target::Down(down)) if down.id == tunnel.id)
     );
     let others = Tunnels::Range(0..=63);
     assert!(
-        matches!(table.lookup(0, &packet, &others), Some(Target::Pair(Spi(1), _))),
+        matches!(table.lookup(0, &packet, &others, None), Some(Target::Pair(Spi(1), _))),
         "by leave of the policy only"
     );
-    assert!(table.lookup(0, &packet, &Tunnels::Range(2..=63)).is_none());
+    assert!(table.lookup(0, &packet, &Tunnels::Range(2..=63), None).is_none());
+}
+
+#[test]
+fn what_came_by_a_tunnel_goes_by_any_but_that() {
+    let any = selector("0.0.0.0/0");
+    let mut down = route(9, any, selector("10.1.1.0/24"));
+    down.declared = true;
+    down.tunnel.retire(Spi(9));
+    let table = build([
+        route(1, any, any),
+        route(2, any, selector("10.1.0.0/16")),
+        route(3, any, selector("10.1.0.0/16")),
+        down,
+    ]);
+    let find = |packet: &PacketInfo, tunnel| pair_but(&table, packet, Some(TunnelId(tunnel)));
+    let inside = packet("10.1.0.1", "10.1.2.3", 1);
+    assert_eq!(find(&inside, 3), Some(Spi(2)), "another one of the same prefix");
+    assert_eq!(find(&inside, 2), Some(Spi(3)));
+    assert_eq!(find(&packet("10.1.0.1", "10.1.1.3", 1), 9), Some(Spi(3)), "nor does it wait for it");
+    let outside = packet("10.1.0.1", "8.8.8.8", 1);
+    assert_eq!(find(&outside, 2), Some(Spi(1)));
+    assert_eq!(find(&outside, 1), None, "no other one takes it");
+    let alone = build([route(2, any, selector("10.1.0.0/16")), route(1, any, any)]);
+    assert_eq!(pair_but(&alone, &inside, Some(TunnelId(2))), Some(Spi(1)), "a shorter prefix");
 }
 
 #[test]

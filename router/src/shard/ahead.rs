@@ -252,6 +252,19 @@ mod tests {
         assert_eq!(shard.end_turn(), 0, "it is gone");
     }
 
+    /// As what lies in the ring between two shards when one pair gives way to another.
+    #[test]
+    fn a_packet_whose_pair_has_gone_goes_by_the_next_one_of_its_tunnel() {
+        let mut shard = shard();
+        let (old, new) = (connect(&mut shard, 1).spi(), connect(&mut shard, 1).spi());
+        shard.remove(old);
+        shard.seal(old, TenantId(1), &inner(0, 1));
+        assert_eq!(shard.end_turn(), 1);
+        shard.remove(new);
+        shard.seal(old, TenantId(1), &inner(0, 1));
+        assert_eq!((shard.end_turn(), shard.counted(Counter::NoOutboundSa)), (0, 1));
+    }
+
     /// The tunnel is up, and the shard has not been told yet that it may send what waits for that.
     #[test]
     fn what_waits_for_a_tunnel_goes_before_what_comes_later() {

@@ -19,6 +19,7 @@ use super::sa::{Mark, Sa};
 use super::table::SaTable;
 use super::waiting::Waiting;
 use crate::allowance::Allowance;
+use crate::came_from::CameFrom;
 use crate::command::{Command, Commands};
 use crate::counters::{Counter, Counters};
 use crate::directory::Directory;
@@ -322,8 +323,8 @@ impl Core {
                 };
                 match handoff.task {
                     Task::Datagram(origin) => self.received(&mut handoff.packet, origin),
-                    Task::Seal { spi, tenant, run } => {
-                        self.seal_here(spi, tenant, &handoff.packet, None, run);
+                    Task::Seal { spi, tenant, from, run } => {
+                        self.seal_here(spi, tenant, from, &handoff.packet, None, run);
                     }
                 }
                 if let Some(inbox) = self.mailboxes.inboxes.get_mut(from) {
@@ -356,9 +357,9 @@ impl Core {
     }
 
     /// Sends an inner packet that waited for its pair.
-    pub(super) fn send_held(&mut self, spi: Spi, tenant: TenantId, packet: &[u8]) {
+    pub(super) fn send_held(&mut self, spi: Spi, tenant: TenantId, from: CameFrom, packet: &[u8]) {
         match ip::parse(packet) {
-            Some(info) => self.send_inner(spi, tenant, packet, &info, None),
+            Some(info) => self.send_inner(spi, tenant, from, packet, &info, None),
             None => self.counters.count(Counter::BadInner),
         }
     }

@@ -5,6 +5,7 @@ use esp::Spi;
 use super::core::Core;
 use super::sa::Mark;
 use super::waiting::{Kind, Packet};
+use crate::came_from::CameFrom;
 use crate::counters::Counter;
 use crate::elsewhere::PassedIn;
 use crate::port::Origin;
@@ -114,7 +115,7 @@ impl Core {
             for Packet { kind, mut octets, .. } in self.waiting.take(slot) {
                 match kind {
                     Kind::Esp(_, origin) => self.received(&mut octets, origin),
-                    Kind::Inner(tenant) => self.inner_in(&tenant, octets),
+                    Kind::Inner(tenant, from) => self.inner_in(&tenant, from, octets),
                 }
             }
         }
@@ -125,7 +126,7 @@ impl Core {
         for Packet { kind, octets, .. } in self.waiting.take(slot) {
             match kind {
                 Kind::Esp(_, origin) => self.wait_no_more(&octets, origin),
-                Kind::Inner(tenant) => self.inner_in(&tenant, octets),
+                Kind::Inner(tenant, from) => self.inner_in(&tenant, from, octets),
             }
         }
     }
@@ -135,7 +136,7 @@ impl Core {
         for Packet { kind, octets, .. } in self.waiting.expire(self.now) {
             match kind {
                 Kind::Esp(_, origin) => self.wait_no_more(&octets, origin),
-                Kind::Inner(tenant) => self.inner_waited(&tenant, octets),
+                Kind::Inner(tenant, from) => self.inner_waited(&tenant, from, octets),
             }
         }
     }
@@ -163,7 +164,7 @@ impl Core {
             self.counters.count(Counter::PassedIn);
             match packet {
                 PassedIn::Esp(mut packet, origin) => self.received(&mut packet, origin),
-                PassedIn::Inner(tenant, packet) => self.inner_in(&tenant, packet),
+                PassedIn::Inner(tenant, packet) => self.inner_in(&tenant, CameFrom::Node, packet),
             }
         }
         self.passed = Some(passed);

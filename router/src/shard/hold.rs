@@ -9,6 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::came_from::CameFrom;
 use crate::model::{TenantId, TunnelId};
 
 /// The held packets of one shard.
@@ -28,13 +29,16 @@ struct Share {
 }
 
 struct Held {
-    packets: VecDeque<Vec<u8>>,
+    packets: VecDeque<Waits>,
     places: usize,
     /// When the first packet came.
     since: Instant,
     /// When the control plane was last asked.
     asked: Option<Instant>,
 }
+
+/// A packet, and where it came from.
+type Waits = (CameFrom, Vec<u8>);
 
 /// What became of a packet.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +53,13 @@ pub(super) struct Outcome {
 
 impl Holds {
     /// Holds a packet if there is room.
-    pub(super) fn hold(&mut self, now: Instant, key: (TenantId, TunnelId), packet: &[u8]) -> Outcome {
+    pub(super) fn hold(
+        &mut self,
+        now: Instant,
+        key: (TenantId, TunnelId),
+        from: CameFrom,
+        packet: &[u8],
+    ) -> Outcome {
         let (tenant, tunnel) = key;
         let share = self.tenants.entry(tenant).or_default();
         if share.tunnels.len() >= TUNNELS_PER_TENANT && !share.tunnels.contains_key(&tunnel) {
@@ -76,7 +86,7 @@ impl Holds {
                 // Those before were refused, or were dropped for others.
                 held.since = now;
             }
-            held.packets.push_back(packet.to_vec());
+            held.packets.push_back((from, packet.to_vec()));
             held.places += places;
             share.places += places;
             self.places += places;
@@ -94,8 +104,8 @@ impl Holds {
             return (false, 0);
         }
         let (victim, wanted) = if of_tenant > PLACES_PER_TENANT {
-            // Within the tenant: a tunnel with fewer gets the place.
-            let wanted = of_tenant - PLACES_PER_TENANT;
+            // Within the tenant: a tunnel with fewer gets the place. The bound of all may be reached as well.
+            let wanted = (of_tenant - PLACES_PER_TENANT).max(of_all.saturating_sub(PLACES));
             (share.largest().filter(|(_, most)| own + wanted <= *most).map(|_| tenant), wanted)
         } else if of_all > PLACES {
             let wanted = of_all - PLACES;
@@ -120,7 +130,7 @@ impl Holds {
     fn displace(&mut self, tenant: TenantId, tunnel: TunnelId) -> bool {
         let Some(share) = self.tenants.get_mut(&tenant) else { return false };
         let Some(held) = share.tunnels.get_mut(&tunnel) else { return false };
-        let Some(dropped) = held.packets.pop_back() else { return false };
+        let Some((_, dropped)) = held.packets.pop_back() else { return false };
         let places = places(&dropped);
         held.places -= places;
         share.places -= places;
@@ -129,7 +139,7 @@ impl Holds {
     }
 
     /// Takes what waits for a tunnel, in the order it came.
-    pub(super) fn take(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> VecDeque<Vec<u8>> {
+    pub(super) fn take(&mut self, (tenant, tunnel): (TenantId, TunnelId)) -> VecDeque<Waits> {
         let Some(share) = self.tenants.get_mut(&tenant) else { return VecDeque::new() };
         let Some(held) = share.tunnels.remove(&tunnel) else { return VecDeque::new() };
         share.places -= held.places;
@@ -230,32 +240,41 @@ mod tests {
     const HELD: Outcome = Outcome { held: true, displaced: 0, ask: false };
     const REFUSED: Outcome = Outcome { held: false, displaced: 0, ask: false };
 
+    fn hold(holds: &mut Holds, now: Instant, key: (TenantId, TunnelId), packet: &[u8]) -> Outcome {
+        holds.hold(now, key, CameFrom::Device, packet)
+    }
+
+    /// What waits for a tunnel.
+    fn take(holds: &mut Holds, key: (TenantId, TunnelId)) -> Vec<Vec<u8>> {
+        holds.take(key).into_iter().map(|(_, packet)| packet).collect()
+    }
+
     fn key(tenant: usize, tunnel: usize) -> (TenantId, TunnelId) {
         (TenantId(tenant as u32), TunnelId((tenant << 16 | tunnel) as u64))
     }
 
     /// As many packets for one tunnel as it may have and one more; how many wait.
     fn flood(holds: &mut Holds, now: Instant, key: (TenantId, TunnelId)) -> usize {
-        (0..=PLACES_PER_TUNNEL).filter(|_| holds.hold(now, key, &[0; 100]).held).count()
+        (0..=PLACES_PER_TUNNEL).filter(|_| hold(holds, now, key, &[0; 100]).held).count()
     }
 
     #[test]
     fn asks_once_and_again_after_a_while() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        assert_eq!(holds.hold(now, KEY, &[0]), Outcome { ask: true, ..HELD });
-        assert_eq!(holds.hold(now, KEY, &[1]), HELD);
-        assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[2]), Outcome { ask: true, ..HELD });
-        assert_eq!(holds.take(KEY), [[0], [1], [2]]);
+        assert_eq!(hold(&mut holds, now, KEY, &[0]), Outcome { ask: true, ..HELD });
+        assert_eq!(hold(&mut holds, now, KEY, &[1]), HELD);
+        assert_eq!(hold(&mut holds, now + ASK_INTERVAL, KEY, &[2]), Outcome { ask: true, ..HELD });
+        assert_eq!(take(&mut holds, KEY), [[0], [1], [2]]);
         assert!(holds.is_empty() && holds.places == 0);
     }
 
     #[test]
     fn a_packet_waits_as_long_as_the_next_whatever_became_of_those_before() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        assert_eq!(holds.hold(now, KEY, &[0]), Outcome { ask: true, ..HELD });
+        assert_eq!(hold(&mut holds, now, KEY, &[0]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.refuse(KEY), 1);
         let later = now + HOLD_TIME * 7 / 10;
-        assert!(holds.hold(later, KEY, &[1]).held);
+        assert!(hold(&mut holds, later, KEY, &[1]).held);
         assert_eq!(holds.expire(now + HOLD_TIME), 0);
         assert_eq!(holds.expire(later + HOLD_TIME), 1);
         assert!(holds.is_empty() && holds.places == 0);
@@ -265,13 +284,13 @@ mod tests {
     fn who_was_refused_asks_no_more_often() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         assert_eq!(holds.refuse(KEY), 0);
-        assert!(holds.hold(now, KEY, &[0]).ask);
+        assert!(hold(&mut holds, now, KEY, &[0]).ask);
         let soon = now + ASK_INTERVAL / 2;
         for number in 0..3 {
             assert_eq!((holds.refuse(KEY), holds.places), (1, 0));
-            assert_eq!(holds.hold(soon, KEY, &[number]), HELD);
+            assert_eq!(hold(&mut holds, soon, KEY, &[number]), HELD);
         }
-        assert_eq!(holds.hold(now + ASK_INTERVAL, KEY, &[3]), Outcome { ask: true, ..HELD });
+        assert_eq!(hold(&mut holds, now + ASK_INTERVAL, KEY, &[3]), Outcome { ask: true, ..HELD });
         assert_eq!(holds.refuse(KEY), 2);
         assert_eq!(holds.expire(now + ASK_INTERVAL + HOLD_TIME), 0);
         assert!(holds.is_empty() && holds.places == 0, "forgotten once nothing came for a while");
@@ -288,10 +307,10 @@ mod tests {
             (PLACES_PER_TENANT, PLACES_PER_TENANT)
         );
         // Another tunnel's first packet finds a place and an ear, and another tenant's does not even need to look for one.
-        let first = holds.hold(now, key(1, 100), &[1]);
+        let first = hold(&mut holds, now, key(1, 100), &[1]);
         assert_eq!(first, Outcome { held: true, displaced: 1, ask: true });
-        assert_eq!(holds.hold(now, key(2, 0), &[2]), Outcome { ask: true, ..HELD });
-        assert_eq!(holds.take(key(1, 100)), [[1]]);
+        assert_eq!(hold(&mut holds, now, key(2, 0), &[2]), Outcome { ask: true, ..HELD });
+        assert_eq!(take(&mut holds, key(1, 100)), [[1]]);
         assert_eq!(flood(&mut holds, now, key(2, 1)), PLACES_PER_TUNNEL);
     }
 
@@ -308,17 +327,37 @@ mod tests {
         let shares: Vec<_> = holds.tenants.values().map(|share| share.places).collect();
         assert!(shares.iter().all(|share| share.abs_diff(PLACES / tenants) <= 1), "{shares:?}");
         // A late one is heard, and its first packet waits.
-        let outcome = holds.hold(now, key(9999, 1), &[0]);
+        let outcome = hold(&mut holds, now, key(9999, 1), &[0]);
         assert_eq!(outcome, Outcome { held: true, displaced: 1, ask: true });
         assert_eq!(holds.places, PLACES);
     }
 
     #[test]
+    fn whichever_bound_a_large_packet_reaches_neither_is_overstepped() {
+        let (mut holds, now) = (Holds::default(), Instant::now());
+        for tenant in 0..PLACES / PLACES_PER_TENANT {
+            for tunnel in 0..8 {
+                let most = if tunnel < 7 { PLACES_PER_TUNNEL } else { 20 };
+                (0..most).for_each(|_| _ = hold(&mut holds, now, key(tenant, tunnel), &[0; 100]));
+            }
+        }
+        for tunnel in 0..4 {
+            (0..12).for_each(|_| _ = hold(&mut holds, now, key(99, tunnel), &[0; 100]));
+        }
+        assert_eq!(holds.places, PLACES);
+        // Of a tenant with twelve places left, which takes more than those.
+        let jumbo = [0; 15 * PLACE];
+        let outcome = hold(&mut holds, now, key(0, 100), &jumbo);
+        assert_eq!((outcome.held, outcome.displaced, holds.places), (true, 15, PLACES));
+    }
+
+    #[test]
     fn a_scan_of_all_tunnels_has_an_end() {
         let (mut holds, now) = (Holds::default(), Instant::now());
-        let asked = (0..2 * TUNNELS_PER_TENANT).filter(|t| holds.hold(now, key(1, *t), &[0]).ask).count();
+        let asked =
+            (0..2 * TUNNELS_PER_TENANT).filter(|t| hold(&mut holds, now, key(1, *t), &[0]).ask).count();
         assert_eq!((asked, holds.places), (TUNNELS_PER_TENANT, PLACES_PER_TENANT));
-        assert_eq!(holds.hold(now, key(1, 2 * TUNNELS_PER_TENANT), &[0]), REFUSED);
+        assert_eq!(hold(&mut holds, now, key(1, 2 * TUNNELS_PER_TENANT), &[0]), REFUSED);
         assert_eq!(holds.expire(now + HOLD_TIME), PLACES_PER_TENANT);
         assert!(holds.is_empty() && holds.places == 0);
     }
@@ -327,8 +366,8 @@ mod tests {
     fn what_waits_too_long_is_dropped() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         let later = now + HOLD_TIME / 2;
-        holds.hold(now, KEY, &[0]);
-        holds.hold(later, (TenantId(2), TunnelId(64)), &[0]);
+        hold(&mut holds, now, KEY, &[0]);
+        hold(&mut holds, later, (TenantId(2), TunnelId(64)), &[0]);
         assert_eq!(holds.next_expiry(), Some(now + HOLD_TIME));
         assert_eq!(holds.expire(later), 0);
         assert_eq!(holds.expire(now + HOLD_TIME), 1);
@@ -340,17 +379,17 @@ mod tests {
     fn large_packets_take_the_room_of_several() {
         let (mut holds, now) = (Holds::default(), Instant::now());
         // The longest there is has room, and nothing beside it.
-        assert!(holds.hold(now, KEY, &[0; 65_535]).held);
-        assert_eq!(holds.hold(now, KEY, &[0]), REFUSED);
-        assert_eq!(holds.take(KEY).len(), 1);
+        assert!(hold(&mut holds, now, KEY, &[0; 65_535]).held);
+        assert_eq!(hold(&mut holds, now, KEY, &[0]), REFUSED);
+        assert_eq!(take(&mut holds, KEY).len(), 1);
         let jumbo = [0; 9_000];
         for tunnel in 0..200 {
-            (0..9).for_each(|_| _ = holds.hold(now, key(1, tunnel), &jumbo));
+            (0..9).for_each(|_| _ = hold(&mut holds, now, key(1, tunnel), &jumbo));
         }
         assert!((PLACES_PER_TENANT - 4..=PLACES_PER_TENANT).contains(&holds.places), "{}", holds.places);
         // Among equals none goes for another, and a smaller one has one go.
-        assert_eq!(holds.hold(now, key(1, 500), &jumbo), Outcome { ask: true, ..REFUSED });
-        let displaced = [501, 502].map(|tunnel| holds.hold(now, key(1, tunnel), &[0; 3_000]).displaced);
+        assert_eq!(hold(&mut holds, now, key(1, 500), &jumbo), Outcome { ask: true, ..REFUSED });
+        let displaced = [501, 502].map(|tunnel| hold(&mut holds, now, key(1, tunnel), &[0; 3_000]).displaced);
         assert_eq!(displaced, [1, 0]);
         assert_eq!(holds.expire(now + HOLD_TIME), PLACES_PER_TENANT / 5 + 1);
         assert!(holds.is_empty() && holds.places == 0);

@@ -1,7 +1,9 @@
 //! ICMP errors to the senders of inner packets.
 //!
 //! An error goes the way that any packet to that sender goes, so it comes back by the tunnel or the device that the packet
-//! came from, and only if selectors and policy have it (RFC 4301 section 6). Into a tunnel its source is the address of
+//! came from, and only if selectors and policy have it (RFC 4301 section 6). Where a tunnel is for everything that look-up
+//! tells nothing of where a packet came from: what came from the device goes back there, and nothing goes into the tunnel that
+//! the packet itself was for, behind which its sender is not. Into a tunnel its source is the address of
 //! the tenant's TUN device, which is ours. A hub has no address, the device's may be outside the selectors, and the kernel
 //! behind the device would not believe a packet from its own: then the error bears the address that the packet was sent
 //! to, from which answers may come.
@@ -14,12 +16,23 @@ use esp::ip::{self, PacketInfo};
 
 use super::core::Core;
 use super::route::Way;
+use crate::came_from::CameFrom;
 use crate::counters::Counter;
+use crate::model::TunnelId;
 use crate::tenant::Tenant;
+
+/// Which way a packet was going on the pair that it met its end on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Met {
+    /// It had come in by it.
+    Arriving,
+    /// It was to go out by it, and had come from there.
+    Leaving(CameFrom),
+}
 
 impl Core {
     /// Tells the sender of `packet`, which met its end on the pair `spi` of this shard.
-    pub(super) fn answer(&mut self, spi: Spi, error: IcmpError, packet: &[u8], info: &PacketInfo) {
+    pub(super) fn answer(&mut self, spi: Spi, met: Met, error: IcmpError, packet: &[u8], info: &PacketInfo) {
         if !icmp::is_answerable(packet, info) {
             return;
         }
@@ -27,8 +40,8 @@ impl Core {
         if !sa.icmp.take(self.now) {
             return self.counters.count(Counter::IcmpLimited);
         }
-        let tenant = sa.tenant.clone();
-        let Some((source, way)) = way_back(self.id, &tenant, error, info) else {
+        let (tenant, tunnel) = (sa.tenant.clone(), sa.tunnel.id);
+        let Some((source, way)) = way_back(self.id, &tenant, (met, tunnel), error, info) else {
             return self.counters.count(Counter::IcmpNoWay);
         };
         let mut message = [0; icmp::MAX_LEN];
@@ -48,13 +61,13 @@ impl Core {
             }
             Back::Elsewhere(node) => {
                 self.counters.count(Counter::IcmpSent);
-                self.pass_inner(node, &tenant, message);
+                self.pass_inner(node, &tenant, CameFrom::Us, message);
             }
             Back::Pair(target) => {
                 if let Some(info) = ip::parse(message) {
                     self.counters.count(Counter::IcmpSent);
                     // Never answered in turn, so this does not go round.
-                    self.send_inner(target, tenant.id, message, &info, None);
+                    self.send_inner(target, tenant.id, CameFrom::Us, message, &info, None);
                 }
             }
         }
@@ -86,9 +99,23 @@ enum Back {
     Elsewhere(u32),
 }
 
-fn way_back(shard: usize, tenant: &Tenant, error: IcmpError, info: &PacketInfo) -> Option<(IpAddr, Back)> {
+fn way_back(
+    shard: usize,
+    tenant: &Tenant,
+    (met, tunnel): (Met, TunnelId),
+    error: IcmpError,
+    info: &PacketInfo,
+) -> Option<(IpAddr, Back)> {
+    let leave_out = match met {
+        Met::Arriving => None,
+        // No tunnel is asked whether it would take it: one that is for everything always would.
+        Met::Leaving(CameFrom::Device) if tenant.has_device() => {
+            return Some((info.destination, Back::Device));
+        }
+        Met::Leaving(_) => Some(tunnel),
+    };
     let policy = tenant.policy.load();
-    let by = |source| Way::onwards(shard, tenant, &policy, &as_packet(error, source, info));
+    let by = |source| Way::onwards(shard, tenant, &policy, &as_packet(error, source, info), leave_out);
     let own = tenant.address_for(info.source);
     match by(info.destination) {
         // The kernel behind the device takes nothing from what is its own address.

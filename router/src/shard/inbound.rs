@@ -8,8 +8,10 @@ use esp::ip::PacketInfo;
 use esp::{OpenError, Spi, ip};
 
 use super::core::Core;
+use super::icmp::Met;
 use super::route::Way;
 use super::sa::Mark;
+use crate::came_from::CameFrom;
 use crate::counters::Counter;
 use crate::datagram::Datagram;
 use crate::handoff::Task;
@@ -32,6 +34,7 @@ pub(super) struct Onward {
     pub(super) pair: Spi,
     /// Whose the pair is.
     tunnel: TunnelId,
+    from: CameFrom,
     tenant: TenantId,
     /// Where it stands in what came in.
     inner: Range<usize>,
@@ -58,7 +61,7 @@ impl Core {
     pub(super) fn send_onward(&mut self, packet: &[u8], onward: &Onward) {
         if let Some(inner) = packet.get(onward.inner.clone()) {
             self.release_first(onward.pair, (onward.tenant, onward.tunnel));
-            self.send_inner(onward.pair, onward.tenant, inner, &onward.info, None);
+            self.send_inner(onward.pair, onward.tenant, onward.from, inner, &onward.info, None);
         }
     }
 
@@ -132,8 +135,8 @@ impl Core {
             }
         };
         sa.last_in = Some(self.now);
-        if opened.first {
-            self.events.send(crate::RouterEvent::FirstInbound { spi });
+        if opened.first || sa.first_owed {
+            sa.tell_first(&mut self.events);
         }
         if let Some(limit) = opened.limit {
             sa.raise(limit, &mut self.events);
@@ -201,6 +204,7 @@ impl Core {
             self.counters.count(Counter::UnknownSpi);
             return None;
         };
+        let from = CameFrom::Tunnel(sa.tunnel.id);
         let mut way = sa.onwards(&info);
         // No rule and no tunnel is for an error itself: it is for what it stands for, if no rule is against it.
         let is_open = match &way {
@@ -236,19 +240,20 @@ impl Core {
             }
             Some(Way::Elsewhere(node, tunnel)) => {
                 let tenant = sa.tenant.clone();
-                self.pass_after_held(node, &tenant, tunnel, inner);
+                self.pass_after_held(node, &tenant, tunnel, from, inner);
                 return None;
             }
             Some(way) => {
                 self.counters.count(Counter::Switched);
                 match way {
                     Way::Pair(pair, tunnel) => {
-                        return Some(Onward { pair, tunnel, tenant, inner: range, info });
+                        return Some(Onward { pair, tunnel, from, tenant, inner: range, info });
                     }
                     Way::Hold(tunnel) => {
                         let shared = sa.tenant.clone();
-                        let pair = self.try_hold(&tunnel, &shared, inner)?;
-                        return Some(Onward { pair, tunnel: tunnel.id, tenant, inner: range, info });
+                        let pair = self.try_hold(&tunnel, &shared, from, inner)?;
+                        let tunnel = tunnel.id;
+                        return Some(Onward { pair, tunnel, from, tenant, inner: range, info });
                     }
                     Way::Elsewhere(..) | Way::Bypass | Way::Nowhere(_) => {}
                 }
@@ -258,7 +263,7 @@ impl Core {
         sa.count_drop(reason.name());
         self.counters.count(reason);
         if exceeded {
-            self.answer(spi, IcmpError::TimeExceeded, inner, &info);
+            self.answer(spi, Met::Arriving, IcmpError::TimeExceeded, inner, &info);
         }
         None
     }

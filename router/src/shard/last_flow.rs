@@ -70,7 +70,7 @@ impl Sa {
         self.last_flow.find(self.tenant.forwarding.edition().current(), packet).is_some()
     }
 
-    /// The way of a packet that came in on this pair, as [`Way::onwards`] has it; `None` if the policy has it that the packet may
+    /// The way of a packet that came in on this pair, as [`Way::onwards`] has it: never by its own tunnel. `None` if the policy has it that the packet may
     /// not have come through this tunnel.
     pub(super) fn onwards(&mut self, packet: &PacketInfo) -> Option<Option<Way>> {
         let edition = self.tenant.forwarding.edition().current();
@@ -82,7 +82,7 @@ impl Sa {
             return None;
         }
         let shard = usize::from(self.spi().shard());
-        let way = Way::onwards(shard, &self.tenant, &policy, packet);
+        let way = Way::onwards(shard, &self.tenant, &policy, packet, Some(self.tunnel.id));
         self.last_flow.keep(edition, packet, way.as_ref());
         Some(way)
     }

@@ -19,6 +19,7 @@ use crate::command::CommandSender;
 use crate::config::Uplink;
 use crate::counters::{Counter, Counters};
 use crate::datagram::Datagram;
+use crate::directory::Directory;
 use crate::error::RouterError;
 use crate::events::{EventSink, unknown_spi_events};
 use crate::forwarding::{Forwarding, Route, Target};
@@ -64,13 +65,14 @@ impl MemoryShard {
         let counters = Arc::new(Counters::new());
         let nudges = Nudges::new().0;
         let slots = Arc::new(Slots::new(SLOT));
+        let tenants = Arc::<Directory>::default();
         let core = Core::new(CoreParts {
             id: 0,
             slots: slots.clone(),
             elsewhere: None,
             passed: None,
             slot_wait: Duration::ZERO,
-            tenants: Arc::default(),
+            tenants: tenants.clone(),
             ports,
             counters: counters.clone(),
             events: EventSink::new(events_in, unknown_spi_events(), counters.clone()),
@@ -79,7 +81,7 @@ impl MemoryShard {
             peers: [waker.clone(), waker].into(),
             nudges: nudges.clone(),
         });
-        let registry = Registry::new(Spis::new(slots, 1, 0), Arc::default(), nudges, huge_pages);
+        let registry = Registry::new(Spis::new(slots, 1, 0), tenants, nudges, huge_pages);
         let local = natt_control.local();
         Ok(Self { core, registry, events, counters, local, _poll: poll, commands: sender })
     }
@@ -127,6 +129,12 @@ impl MemoryShard {
     #[allow(clippy::unwrap_used, reason = "of tests alone")]
     pub(crate) fn remove_later(&self, spi: Spi) {
         self.commands.send(crate::command::Command::Remove(spi)).unwrap();
+    }
+
+    /// Seals an inner packet on a pair that it was routed to a moment ago.
+    #[cfg(test)]
+    pub(crate) fn seal(&mut self, spi: Spi, tenant: TenantId, packet: &[u8]) {
+        self.core.seal_here(spi, tenant, crate::came_from::CameFrom::Device, packet, None, None);
     }
 
     /// Removes a pair and gives its SPI back.
@@ -201,7 +209,7 @@ impl RouteTable {
 
     /// The pair that a packet goes by.
     pub fn lookup(&self, packet: &PacketInfo) -> Option<Spi> {
-        match self.0.lookup(0, packet, &Tunnels::Any)? {
+        match self.0.lookup(0, packet, &Tunnels::Any, None)? {
             Target::Pair(spi, _) => Some(spi),
             Target::Down(_) => None,
         }

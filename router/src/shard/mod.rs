@@ -14,6 +14,7 @@ mod inbound;
 mod last_flow;
 #[cfg(feature = "bench")]
 pub(crate) mod memory;
+mod moves;
 mod outbound;
 mod oversize;
 mod route;

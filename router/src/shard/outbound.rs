@@ -9,6 +9,7 @@ use super::batch::Wrapping;
 use super::core::Core;
 use super::route::Way;
 use super::run::packets;
+use crate::came_from::CameFrom;
 use crate::counters::Counter;
 use crate::handoff::Task;
 use crate::model::TenantId;
@@ -25,7 +26,8 @@ impl Core {
             self.counters.add(Counter::BadInner, packets);
             return true;
         };
-        let way = Way::find_of(self.id, tenant, &tenant.policy.load(), packet, &mut info);
+        let from = CameFrom::Device;
+        let way = Way::find_of(self.id, tenant, from, packet, &mut info);
         if let Way::Pair(spi, tunnel) = way {
             let owner = usize::from(spi.shard());
             let full = |core: &mut Self| owner != core.id && !core.has_room(owner);
@@ -41,17 +43,19 @@ impl Core {
         let packets = packets(packet, run);
         self.counters.add(Counter::TunRead, packets);
         match (way, run) {
-            (Way::Pair(spi, _), run) => self.send_inner(spi, tenant.id, packet, &info, run),
+            (Way::Pair(spi, _), run) => self.send_inner(spi, tenant.id, from, packet, &info, run),
             (Way::Nowhere(reason), _) => self.counters.add(reason, packets),
-            (Way::Hold(tunnel), None) => self.hold(&tunnel, tenant, packet, &info),
-            (Way::Elsewhere(node, tunnel), None) => self.pass_after_held(node, tenant, tunnel, packet),
+            (Way::Hold(tunnel), None) => self.hold(&tunnel, tenant, from, packet, &info),
+            (Way::Elsewhere(node, tunnel), None) => {
+                self.pass_after_held(node, tenant, tunnel, from, packet);
+            }
             (Way::Bypass, None) => self.bypass(tenant, packet),
             (Way::Hold(tunnel), Some(run)) => self.each_of(packet, run, |core, packet, info| {
-                core.hold(&tunnel, tenant, packet, info);
+                core.hold(&tunnel, tenant, from, packet, info);
             }),
             (Way::Elsewhere(node, tunnel), Some(run)) => {
                 self.pass_held(node, tenant, tunnel);
-                self.each_of(packet, run, |core, packet, _| core.pass_inner(node, tenant, packet));
+                self.each_of(packet, run, |core, packet, _| core.pass_inner(node, tenant, from, packet));
             }
             (Way::Bypass, Some(run)) => {
                 self.each_of(packet, run, |core, packet, _| core.bypass(tenant, packet))
@@ -65,15 +69,16 @@ impl Core {
         &mut self,
         spi: Spi,
         tenant: TenantId,
+        from: CameFrom,
         packet: &[u8],
         info: &PacketInfo,
         run: Option<Run>,
     ) {
         let owner = usize::from(spi.shard());
         if owner == self.id {
-            self.seal_here(spi, tenant, packet, Some(info), run);
+            self.seal_here(spi, tenant, from, packet, Some(info), run);
         } else {
-            self.hand_over(owner, Task::Seal { spi, tenant, run }, packet);
+            self.hand_over(owner, Task::Seal { spi, tenant, from, run }, packet);
         }
     }
 
@@ -83,6 +88,7 @@ impl Core {
         &mut self,
         spi: Spi,
         tenant: TenantId,
+        from: CameFrom,
         packet: &[u8],
         info: Option<&PacketInfo>,
         run: Option<Run>,
@@ -92,7 +98,7 @@ impl Core {
         }
         // Routed a moment ago, the pair may be gone, and its SPI may even belong to a pair of another tenant by now.
         let Some(sa) = self.table.get_mut(spi).filter(|sa| sa.tenant.id == tenant) else {
-            return self.lost_its_pair(tenant, packet, run);
+            return self.lost_its_pair(spi, tenant, from, packet, run);
         };
         let parsed;
         let info = match info {
@@ -126,13 +132,13 @@ impl Core {
         }
         match run {
             _ if admitted == 0 => {}
-            None => self.seal_single(spi, packet, info),
-            Some(run) => self.seal_run(spi, packet, run, admitted),
+            None => self.seal_single(spi, from, packet, info),
+            Some(run) => self.seal_run(spi, from, packet, run, admitted),
         }
     }
 
     /// Seals a single packet on a pair of this shard, whose selectors and limits let it pass.
-    pub(super) fn seal_single(&mut self, spi: Spi, packet: &[u8], info: &PacketInfo) {
+    pub(super) fn seal_single(&mut self, spi: Spi, from: CameFrom, packet: &[u8], info: &PacketInfo) {
         let Some(sa) = self.table.get_mut(spi) else { return };
         // The octets after the packet's own end are nobody's.
         let packet = packet.get(..info.len).unwrap_or(packet);
@@ -145,7 +151,7 @@ impl Core {
         };
         let max = sa.max_inner(self.now);
         if packet.len() > max {
-            return self.oversize(spi, packet, info, upper);
+            return self.oversize(spi, from, packet, info, upper);
         }
         let dont_fragment = sa.outer_df(packet);
         let class = sa.options.outer_class(packet);

@@ -10,8 +10,10 @@ use esp::transport::Upper;
 use esp::{Spi, ip};
 
 use super::core::Core;
+use super::icmp::Met;
 use super::outbound::Inner;
 use super::sa::Sa;
+use crate::came_from::CameFrom;
 use crate::counters::Counter;
 use crate::options::OuterDf;
 
@@ -28,7 +30,14 @@ enum Choice {
 
 impl Core {
     /// Sends, or refuses, a packet of the pair `spi` that does not fit.
-    pub(super) fn oversize(&mut self, spi: Spi, packet: &[u8], info: &PacketInfo, upper: Option<Upper>) {
+    pub(super) fn oversize(
+        &mut self,
+        spi: Spi,
+        from: CameFrom,
+        packet: &[u8],
+        info: &PacketInfo,
+        upper: Option<Upper>,
+    ) {
         let Some(sa) = self.table.get_mut(spi) else { return };
         let max = sa.max_inner(self.now);
         match choose(sa, packet, info) {
@@ -43,7 +52,7 @@ impl Core {
                 sa.count_drop(Counter::PacketTooBig.name());
                 self.counters.count(Counter::PacketTooBig);
                 let mtu = u16::try_from(max).unwrap_or(u16::MAX);
-                self.answer(spi, IcmpError::TooBig { mtu }, packet, info);
+                self.answer(spi, Met::Leaving(from), IcmpError::TooBig { mtu }, packet, info);
             }
         }
     }

@@ -6,6 +6,7 @@ use esp::{SealError, Spi};
 
 use super::core::Core;
 use super::outbound::Inner;
+use crate::came_from::CameFrom;
 use crate::counters::Counter;
 
 /// How many packets it stands for.
@@ -16,14 +17,14 @@ pub(super) fn packets(packet: &[u8], run: Option<Run>) -> u64 {
 impl Core {
     /// Seals the packets of a run on a pair of this shard, whose selectors take them, but no more than `admitted` of them: each is
     /// written straight to where it is sealed.
-    pub(super) fn seal_run(&mut self, spi: Spi, packet: &[u8], run: Run, admitted: u64) {
+    pub(super) fn seal_run(&mut self, spi: Spi, from: CameFrom, packet: &[u8], run: Run, admitted: u64) {
         let mut left = admitted.min(packets(packet, Some(run)));
         let Some(sa) = self.table.get_mut(spi) else { return };
         let fits = run.largest() <= sa.max_inner(self.now);
         if sa.hosts.is_some() || !fits {
             return self.each_of(packet, run, |core, packet, info| {
                 if left > 0 {
-                    core.seal_single(spi, packet, info);
+                    core.seal_single(spi, from, packet, info);
                 }
                 left = left.saturating_sub(1);
             });

@@ -9,7 +9,7 @@ use esp::transport::{Hosts, Upper};
 use esp::{InboundSa, LimitEvent, OpenError, OutboundSa, RestoreError, Resume, SaError, SealError, Spi};
 
 use crate::allowance::{Allowance, Reminder};
-use crate::events::{self, EventSink};
+use crate::events::EventSink;
 use crate::model::{Carried, ChildSa, Ends, Reserve, RouterEvent, SaStats};
 use crate::options::{Encapsulation, TunnelOptions};
 use crate::pair_snapshot::{PairSnapshot, Parts, Restored, WindowSnapshot};
@@ -18,6 +18,7 @@ use crate::port::{Origin, Path};
 use crate::registry::Enlisted;
 use crate::shard::batch::BATCH_OCTETS;
 use crate::shard::last_flow::LastFlow;
+use crate::shard::moves::Moves;
 use crate::sys;
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
@@ -52,12 +53,12 @@ pub(crate) struct Sa {
     drops: Vec<(&'static str, u64)>,
     /// Where what came in goes.
     pub(super) last_flow: LastFlow,
-    /// How often moves of the peer are reported.
-    moves: Allowance,
+    /// What is told of the peer's moves.
+    moves: Moves,
     /// What stands in the way of packets.
     stuck: Reminder,
-    /// The last address reported as new.
-    reported: Option<SocketAddr>,
+    /// That packets come in is still to be told, though there was a first one.
+    pub(super) first_owed: bool,
     soft_raised: bool,
     hard_raised: bool,
 }
@@ -150,6 +151,8 @@ impl Sa {
             SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options };
         let mut sa = Self::of(parts, reserve);
         sa.elsewhere = sa.carried();
+        // So with the first packet of one that has not been sent by since. What was told of the others has been heard.
+        sa.first_owed = sa.inbound.packets() > 0 && !from.active;
         Ok(sa)
     }
 
@@ -176,9 +179,9 @@ impl Sa {
             elsewhere: Carried::default(),
             drops: Vec::new(),
             last_flow: LastFlow::default(),
-            moves: events::moves(),
+            moves: Moves::new(),
             stuck: Reminder::default(),
-            reported: None,
+            first_owed: false,
             soft_raised: false,
             hard_raised: false,
         };
@@ -309,7 +312,10 @@ impl Sa {
             SealError::LeaseUsedUp if self.stuck.is_due(now, false) => {
                 self.raise(LimitEvent::NumbersLow, events)
             }
-            SealError::HardLimit | SealError::SequenceExhausted if self.stuck.is_due(now, true) => {
+            // A hard limit was told by the packet that reached it; that no number is left nobody has said.
+            SealError::HardLimit | SealError::SequenceExhausted
+                if self.stuck.is_due(now, error == SealError::HardLimit) =>
+            {
                 events.send(RouterEvent::HardLimit { spi: self.spi() });
             }
             _ => {}
@@ -352,6 +358,11 @@ impl Sa {
         }
     }
 
+    /// Reports that a packet has come in, which says that the peer has the pair in place.
+    pub(crate) fn tell_first(&mut self, events: &mut EventSink) {
+        self.first_owed = !events.send(RouterEvent::FirstInbound { spi: self.spi() });
+    }
+
     /// Reports where the newest packet came from, when that is new. Older packets say nothing: they may have been under
     /// way since before the move. Nor do those without UDP: what comes through a NAT has ports, and who is behind none does
     /// not move (RFC 7296 section 2.23).
@@ -372,11 +383,9 @@ impl Sa {
             origin.from == self.path.remote
         };
         if same {
-            self.reported = None;
-        } else if self.reported != Some(origin.from)
-            && events.moved(now, &mut self.moves, self.inbound.spi(), origin.from)
-        {
-            self.reported = Some(origin.from);
+            self.moves.settle();
+        } else {
+            self.moves.note_elsewhere(now, self.inbound.spi(), origin.from, events);
         }
     }
 
@@ -387,7 +396,7 @@ impl Sa {
         encapsulation: Option<Encapsulation>,
         now: Instant,
     ) {
-        self.reported = None;
+        self.moves.settle();
         let encapsulation = encapsulation.unwrap_or(self.path.encapsulation);
         if (self.path.remote, self.path.encapsulation) == (remote, encapsulation) {
             // What is known of the path stays known.

@@ -219,13 +219,14 @@ impl Shard {
         }
         let Some(mut file) = queue.device.queue(self.core.id) else { return false };
         let offload = queue.device.offload();
-        let mut octets = 0;
+        let (mut octets, mut failures) = (0, 0);
         while octets < DEVICE_OCTETS_PER_TURN {
             match file.read(&mut self.packet) {
                 Ok(len) => {
                     self.core.counters.count(Counter::TunReadCalls);
                     // A packet costs its header as well.
                     octets += len + DEVICE_PACKET_COST;
+                    failures = 0;
                     let Some((packet, run)) =
                         self.packet.get_mut(..len).and_then(|read| finish(read, offload))
                     else {
@@ -239,13 +240,19 @@ impl Shard {
                         return false;
                     }
                 }
-                Err(error) => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.readable = false;
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        self.core.counters.count(Counter::ReceiveFailed);
-                        self.core.suspect(&queue.tenant);
-                    }
                     return false;
+                }
+                // Of one packet, which is gone: those behind it would wait for the next to come.
+                Err(_) => {
+                    self.core.counters.count(Counter::ReceiveFailed);
+                    self.core.suspect(&queue.tenant);
+                    failures += 1;
+                    if failures == DEVICE_FAILURES {
+                        queue.readable = false;
+                        return false;
+                    }
                 }
             }
         }
@@ -317,5 +324,7 @@ const DEVICE_OCTETS_PER_TURN: usize = 128 << 10;
 const DEVICES_TOGETHER: usize = BUFFERS * JOINED_MAX / DEVICE_OCTETS_PER_TURN;
 /// What reading a packet costs besides its octets, in octets.
 const DEVICE_PACKET_COST: usize = 548;
+/// Reads that fail one after the other until a device is taken for one that has nothing to say, as one that is set down.
+const DEVICE_FAILURES: usize = 8;
 /// How soon to offer events again that the control plane did not take.
 const EVENT_RETRY: Duration = Duration::from_millis(5);

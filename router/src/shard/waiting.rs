@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use esp::Spi;
 
+use crate::came_from::CameFrom;
 use crate::port::Origin;
 use crate::tenant::Tenant;
 
@@ -45,7 +46,7 @@ pub(super) enum Kind {
     /// ESP of this slot.
     Esp(u8, Origin),
     /// A tenant's packet that another node passed on. It is for a tunnel of some slot, which one shows when it is there.
-    Inner(Arc<Tenant>),
+    Inner(Arc<Tenant>, CameFrom),
 }
 
 impl Waiting {
@@ -79,7 +80,7 @@ impl Waiting {
             Kind::Esp(slot, _) => {
                 self.esp.get_mut(usize::from(*slot)).into_iter().for_each(|count| *count += 1)
             }
-            Kind::Inner(_) => line.inner += 1,
+            Kind::Inner(..) => line.inner += 1,
         }
         line.packets.push_back(Packet { until: now + self.wait, kind, octets: packet.to_vec() });
         line.places += places;
@@ -90,7 +91,7 @@ impl Waiting {
     fn line_of(&self, kind: &Kind) -> usize {
         match kind {
             Kind::Esp(_, origin) => self.hash.hash_one(origin.from.ip()) as usize % LINES,
-            Kind::Inner(tenant) => self.line_of_tenant(tenant),
+            Kind::Inner(tenant, _) => self.line_of_tenant(tenant),
         }
     }
 
@@ -105,7 +106,7 @@ impl Waiting {
             let (taken, left): (VecDeque<_>, _) =
                 std::mem::take(&mut line.packets).into_iter().partition(|packet| match packet.kind {
                     Kind::Esp(of, _) => of == slot,
-                    Kind::Inner(_) => true,
+                    Kind::Inner(..) => true,
                 });
             taken.iter().for_each(|packet| line.uncount(packet));
             line.packets = left;
@@ -146,7 +147,7 @@ impl Waiting {
 
     /// Whether inner packets of the tenant wait.
     pub(super) fn has_inner(&self, tenant: &Tenant) -> bool {
-        let is_one = |packet: &Packet| matches!(&packet.kind, Kind::Inner(of) if of.id == tenant.id);
+        let is_one = |packet: &Packet| matches!(&packet.kind, Kind::Inner(of, _) if of.id == tenant.id);
         let line = self.lines.get(self.line_of_tenant(tenant)).filter(|line| line.inner > 0);
         line.is_some_and(|line| line.packets.iter().any(is_one))
     }
@@ -171,7 +172,7 @@ impl Line {
 
     fn uncount(&mut self, packet: &Packet) {
         self.places -= places_of(packet);
-        if matches!(packet.kind, Kind::Inner(_)) {
+        if matches!(packet.kind, Kind::Inner(..)) {
             self.inner -= 1;
         }
     }
