@@ -131,7 +131,7 @@ async fn world(begins: &str) -> World {
     let placement = Placement {
         nodes: ["gone", "other", "own"].map(node).into(),
         own: "own".to_owned(),
-        held: [(begins.to_owned(), Arc::new(uids.clone()))].into(),
+        held: [(begins.to_owned(), Arc::new(uids.iter().copied().collect()))].into(),
     };
     let (own, other) = (Tunnels::of(&["here"]), Tunnels::of(&["there"]));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
