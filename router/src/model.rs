@@ -177,7 +177,7 @@ pub enum RouterEvent {
         sequence: u64,
     },
     /// The first authentic packet came in on this pair: the peer uses it, so it may be used towards the peer. Once more where a
-    /// pair is restored that was not sent by, for whoever was told may have gone.
+    /// pair is restored that is not sent by, for whoever was told may have gone.
     FirstInbound {
         /// Inbound SPI of the pair.
         spi: Spi,

@@ -403,7 +403,6 @@ fn what_a_pair_has_learned_moves_along() {
     }
 }
 
-/// Whoever was told of a limit in the last moment may have been on its way itself.
 /// As with a soft limit, whoever was told may have gone. A pair that is sent by has been heard of.
 #[test]
 fn a_first_packet_is_told_once_more_after_a_move() {
@@ -437,6 +436,7 @@ fn a_first_packet_is_told_once_more_after_a_move() {
     assert_eq!(told, [new.spi]);
 }
 
+/// Whoever was told of a limit in the last moment may have been on its way itself.
 #[test]
 fn a_soft_limit_is_told_once_more_after_a_move() {
     let World { mut first, mut second, .. } = World::new(1);

@@ -10,7 +10,7 @@ use crate::common::{Branch, branch_with, catalog, node_with};
 async fn the_first_packet_of_a_pair_is_heard_however_soon_it_comes() {
     let node = node_with(NodeConfig { arbiters: 1, ..NodeConfig::default() }, catalog());
     let mut branches: Vec<Branch> =
-        (0..3).map(|n| branch_with(&node, n, |config| config.rate = 20_000)).collect();
+        (0..3).map(|n| branch_with(&node, n, |config| config.rate = 2_000)).collect();
     for branch in &mut branches {
         branch.commands.send(Command::Send(true)).await.unwrap();
         branch.until("up", |r| r.up).await;

@@ -135,7 +135,7 @@ impl Core {
             }
         };
         sa.last_in = Some(self.now);
-        if opened.first || sa.first_owed {
+        if opened.first || sa.owes_first() {
             sa.tell_first(&mut self.events);
         }
         if let Some(limit) = opened.limit {

@@ -12,14 +12,16 @@ use crate::events::{self, EventSink};
 pub(super) struct Moves {
     /// How often something is.
     allowance: Allowance,
-    /// The last address that was told as new, and when.
-    told: Option<(SocketAddr, Instant)>,
+    /// The last address that was told as new, when, and for how long it is not told again.
+    told: Option<(SocketAddr, Instant, Duration)>,
 }
 
 impl Moves {
-    /// Between two times that one address is told while it is not followed: whoever was told may have been on its way to another
-    /// node, or may have asked the peer in vain.
+    /// Between the first two times that one address is told while it is not followed, and twice as long each time after: whoever was told may have
+    /// been on its way to another node, or may have asked the peer in vain. A peer may as well send from elsewhere for good.
     const AGAIN: Duration = Duration::from_secs(10);
+    /// At most.
+    const LONGEST: Duration = Duration::from_secs(600);
 
     pub(super) const fn new() -> Self {
         Self { allowance: events::moves(), told: None }
@@ -38,11 +40,17 @@ impl Moves {
         from: SocketAddr,
         events: &mut EventSink,
     ) {
-        let known = self
-            .told
-            .is_some_and(|(told, at)| told == from && now.saturating_duration_since(at) < Self::AGAIN);
-        if !known && events.moved(now, &mut self.allowance, spi, from) {
-            self.told = Some((from, now));
+        let pause = match self.told {
+            Some((told, at, pause)) if told == from => {
+                if now.saturating_duration_since(at) < pause {
+                    return;
+                }
+                (pause * 2).min(Self::LONGEST)
+            }
+            _ => Self::AGAIN,
+        };
+        if events.moved(now, &mut self.allowance, spi, from) {
+            self.told = Some((from, now, pause));
         }
     }
 }
@@ -81,11 +89,13 @@ mod tests {
     fn a_move_is_told_again_until_it_is_followed() {
         let (sender, mut receiver) = mpsc::channel(100);
         let (mut events, mut moves, start) = (sink(sender), Moves::new(), Instant::now());
-        for second in 0..25 {
+        let mut seconds = Vec::new();
+        for second in 0..3_600 {
             moves.note_elsewhere(start + Duration::from_secs(second), SPI, address(1), &mut events);
+            seconds.extend(told(&mut receiver).iter().map(|_| second));
         }
-        assert_eq!(told(&mut receiver), [1, 1, 1], "at once, and every ten seconds");
-        let later = start + Duration::from_secs(26);
+        assert_eq!(seconds, [0, 10, 30, 70, 150, 310, 630, 1_230, 1_830, 2_430, 3_030]);
+        let later = start + Duration::from_secs(3_601);
         moves.note_elsewhere(later, SPI, address(2), &mut events);
         moves.settle();
         let later = later + Duration::from_secs(1);

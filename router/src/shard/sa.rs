@@ -58,7 +58,7 @@ pub(crate) struct Sa {
     /// What stands in the way of packets.
     stuck: Reminder,
     /// That packets come in is still to be told, though there was a first one.
-    pub(super) first_owed: bool,
+    first_owed: bool,
     soft_raised: bool,
     hard_raised: bool,
 }
@@ -151,8 +151,8 @@ impl Sa {
             SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options };
         let mut sa = Self::of(parts, reserve);
         sa.elsewhere = sa.carried();
-        // So with the first packet of one that has not been sent by since. What was told of the others has been heard.
-        sa.first_owed = sa.inbound.packets() > 0 && !from.active;
+        // So with the first packet, if the pair is not sent by when the next one comes.
+        sa.first_owed = sa.inbound.packets() > 0;
         Ok(sa)
     }
 
@@ -356,6 +356,12 @@ impl Sa {
             }
             _ => {}
         }
+    }
+
+    /// Whether it is still to be told that packets come in. Of a pair that is sent by it has been heard.
+    pub(crate) fn owes_first(&mut self) -> bool {
+        self.first_owed = self.first_owed && !self.tunnel.sends_on(self.spi());
+        self.first_owed
     }
 
     /// Reports that a packet has come in, which says that the peer has the pair in place.

@@ -45,7 +45,7 @@ pub(super) struct Packet {
 pub(super) enum Kind {
     /// ESP of this slot.
     Esp(u8, Origin),
-    /// A tenant's packet that another node passed on. It is for a tunnel of some slot, which one shows when it is there.
+    /// A tenant's packet, from there. It is for a tunnel of some slot, which one shows when it is there.
     Inner(Arc<Tenant>, CameFrom),
 }
 
