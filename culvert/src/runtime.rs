@@ -190,6 +190,15 @@ impl Scope {
         }
     }
 
+    /// The number by which it is told from others that had the name before, and have a lower one; zero for all.
+    pub(crate) fn number(&self) -> u64 {
+        match self {
+            Self::All => 0,
+            Self::Tenant { number, .. } => (*number).into(),
+            Self::Peer { uid, .. } => *uid,
+        }
+    }
+
     /// True if whoever watches it is told of this. What befell another tenant or peer that had the name before is not its own; what befalls
     /// one that gets it later is, as no stream ends for that.
     pub fn covers_event(&self, Happened { event, whose }: &Happened) -> bool {

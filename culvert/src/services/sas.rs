@@ -10,12 +10,13 @@ use tenants::{Catalog, Error, PageRequest};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::access::Counters;
 use crate::runtime::{RuntimeError, Scope};
 use crate::services::{named_away, status};
-use crate::wide::{After, Known, LAST_EVENT, Watched, Wide};
+use crate::wide::{After, Known, LAST_EVENT, Watched, Wide, is_of_another};
 
 /// Events on their way to one client. When it is slower, the runtime's own backlog takes over.
 const EVENT_BUFFER: usize = 64;
@@ -40,20 +41,22 @@ impl Sas {
         Self { catalog, tunnels, api, down }
     }
 
-    /// Whose SAs are meant.
-    fn scope(&self, parent: &str) -> Result<Scope, Status> {
+    /// Whose SAs are meant. With what a node that asks says in the headers.
+    fn scope(&self, parent: &str, metadata: &MetadataMap) -> Result<Scope, Status> {
         if parent == "tenants/-" {
             return Ok(Scope::All);
         }
         let missing = || status::of_error(&Error::NotFound(parent.to_owned()));
-        if parent.contains("/peers/") {
+        let scope = if parent.contains("/peers/") {
             let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
             let uid = self.catalog.get_peer(&name).ok_or_else(missing)?.uid;
-            return Ok(Scope::Peer { name, uid });
-        }
-        let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
-        let number = self.catalog.get_tenant(&name).ok_or_else(missing)?.number;
-        Ok(Scope::Tenant { name, number })
+            Scope::Peer { name, uid }
+        } else {
+            let name = parent.parse().map_err(|error| status::invalid("parent", error))?;
+            let number = self.catalog.get_tenant(&name).ok_or_else(missing)?.number;
+            Scope::Tenant { name, number }
+        };
+        if is_of_another(&scope, metadata) { Err(missing()) } else { Ok(scope) }
     }
 
     /// The status of a list that is not made.
@@ -71,8 +74,8 @@ impl SaService for Sas {
         &self,
         request: Request<v1::ListSasRequest>,
     ) -> Result<Response<v1::ListSasResponse>, Status> {
-        let request = request.into_inner();
-        let scope = self.scope(&request.parent)?;
+        let (metadata, _, request) = request.into_parts();
+        let scope = self.scope(&request.parent, &metadata)?;
         let page = PageRequest::parse(&request.parent, request.page_size, &request.page_token);
         let page = page.map_err(|faults| status::of_violations(&faults))?;
         let held = self.tunnels.held();
@@ -90,7 +93,8 @@ impl SaService for Sas {
         &self,
         request: Request<v1::StreamSasRequest>,
     ) -> Result<Response<Self::StreamSasStream>, Status> {
-        let scope = self.scope(&request.into_inner().parent)?;
+        let (metadata, _, request) = request.into_parts();
+        let scope = self.scope(&request.parent, &metadata)?;
         let held = self.tunnels.held();
         let listed = self.tunnels.all_sas(&scope).await;
         let Known { what: sas, away } = listed.map_err(|error| self.no_list(&error))?;
@@ -106,10 +110,10 @@ impl SaService for Sas {
         &self,
         request: Request<v1::WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         // Before it is looked for: what comes of it once it is known comes after.
         let last = self.tunnels.local().last_event();
-        let scope = self.scope(&request.parent).map_err(|mut status| {
+        let scope = self.scope(&request.parent, &metadata).map_err(|mut status| {
             status.metadata_mut().insert(LAST_EVENT, last.into());
             status
         })?;

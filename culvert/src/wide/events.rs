@@ -16,6 +16,7 @@ use tonic::{Code, Status, Streaming};
 use super::Wide;
 use super::ask::{Node, in_time};
 use super::follow::{All, First, Teller};
+use super::whose::asking;
 use crate::runtime::{Runtime, RuntimeError, Scope};
 use crate::status;
 
@@ -68,9 +69,8 @@ impl Wide {
         let of_own = after.of_nodes.get(&own).copied().unwrap_or(after.number);
         let here = begin_here(&*self.0.local, scope, of_own, positions);
         let Watched { position, events: mut local } = here.map_err(|error| at_own(&own, &error))?;
-        let parent = scope.parent();
         // Before the client hears that it watches, so that nothing is missed that happens from then on.
-        let first = self.begin_elsewhere(&parent, &after).await?;
+        let first = self.begin_elsewhere(scope, &after).await?;
         let resumed = !after.of_nodes.is_empty();
         // Before any other can say something: from the first position a client knows which node it has asked. There is room, and a reader.
         teller.position(&own, position).await;
@@ -91,7 +91,7 @@ impl Wide {
             wide: self.clone(),
             others: Arc::clone(others),
             own,
-            parent,
+            scope: scope.clone(),
             resumed,
             seen: Arc::new(Mutex::new(after.of_nodes)),
             teller,
@@ -103,12 +103,12 @@ impl Wide {
     /// How each of the other nodes is found. One that has lost what comes after the last event seen of it is said by its name.
     async fn begin_elsewhere(
         &self,
-        parent: &str,
+        scope: &Scope,
         after: &After,
     ) -> Result<BTreeMap<String, First>, RuntimeError> {
         let (found, away) = self
             .each(|node| {
-                let begin = begin(node.clone(), parent.to_owned(), after.of_nodes.get(&node.name).copied());
+                let begin = begin(node.clone(), scope.clone(), after.of_nodes.get(&node.name).copied());
                 async move {
                     match in_time(begin).await {
                         Ok(begun) => Ok(Ok(First::Begun(Box::new(begun)))),
@@ -181,13 +181,14 @@ pub(super) struct Begun {
     pub(super) last: u64,
 }
 
-pub(super) async fn begin(node: Node, parent: String, after: Option<u64>) -> Result<Begun, Status> {
+pub(super) async fn begin(node: Node, scope: Scope, after: Option<u64>) -> Result<Begun, Status> {
     let after_sequence = after.unwrap_or_default();
     // Also where the client wants none: it is begun again after them.
     let positions = true;
+    let parent = scope.parent();
     let request =
         v1::WatchEventsRequest { parent, after_sequence, positions, ..v1::WatchEventsRequest::default() };
-    let response = node.watching().watch_events(request).await?;
+    let response = node.watching().watch_events(asking(&scope, request)).await?;
     Ok(Begun { last: last_event(response.metadata()), stream: response.into_inner() })
 }
 

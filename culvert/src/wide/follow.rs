@@ -14,7 +14,7 @@ use tonic::{Code, Streaming};
 use super::ask::{Node, in_time};
 use super::events::{Begun, begin, last_event, position_event};
 use super::{Others, Wide};
-use crate::runtime::RuntimeError;
+use crate::runtime::{RuntimeError, Scope};
 
 /// Before a node that is away is asked again, and between looks whether one that says nothing is still heard.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -100,7 +100,7 @@ pub(super) struct All {
     pub(super) wide: Wide,
     pub(super) others: Arc<dyn Others>,
     pub(super) own: String,
-    pub(super) parent: String,
+    pub(super) scope: Scope,
     /// The client has watched before.
     pub(super) resumed: bool,
     pub(super) seen: Seen,
@@ -139,7 +139,7 @@ impl All {
                 let one = One {
                     node: self.wide.node(&self.others, &name),
                     others: Arc::clone(&self.others),
-                    parent: self.parent.clone(),
+                    scope: self.scope.clone(),
                     resumed: self.resumed,
                     seen: Arc::clone(&self.seen),
                     teller: self.teller.clone(),
@@ -164,7 +164,7 @@ impl All {
 struct One {
     node: Node,
     others: Arc<dyn Others>,
-    parent: String,
+    scope: Scope,
     resumed: bool,
     /// Of all of them.
     seen: Seen,
@@ -201,7 +201,7 @@ impl One {
                 }
                 self.pass_on(stream).await?;
             }
-            match in_time(begin(self.node.clone(), self.parent.clone(), Some(self.last()))).await {
+            match in_time(begin(self.node.clone(), self.scope.clone(), Some(self.last()))).await {
                 Ok(again) => {
                     begun = Some(again);
                     continue;

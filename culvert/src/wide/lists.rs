@@ -19,6 +19,7 @@ use super::ask::{PATIENCE, in_time, within};
 use super::held::{Told, read};
 use super::memory::{Memory, Room};
 use super::merge::{InOrder, key};
+use super::whose::asking;
 use super::{Known, Wide};
 use crate::runtime::{RuntimeError, Scope};
 
@@ -88,7 +89,7 @@ impl Wide {
         let request = v1::StreamSasRequest { parent: scope.parent() };
         let (answers, away) = self
             .each(|node| {
-                let (request, memory) = (request.clone(), Arc::clone(&memory));
+                let (request, memory) = (asking(scope, request.clone()), Arc::clone(&memory));
                 async move {
                     let mut sas = node.sas();
                     let answer = async {
@@ -143,7 +144,7 @@ impl Wide {
         let own_slots = self.still(before);
         let (answers, away) = self
             .each(|node| {
-                let request = request.clone();
+                let request = asking(scope, request.clone());
                 async move {
                     let mut sas = node.sas();
                     let answer = in_time(sas.list_sas(request)).await?;

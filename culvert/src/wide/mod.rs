@@ -18,6 +18,7 @@ mod place;
 mod reads;
 mod slots;
 mod terminate;
+mod whose;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -33,6 +34,7 @@ pub(crate) use ask::{BY, MAX_STREAMS};
 pub use events::After;
 pub(crate) use events::{LAST_EVENT, Watched};
 pub(crate) use terminate::Meant;
+pub(crate) use whose::is_of_another;
 
 use crate::runtime::Runtime;
 use lists::Lists;

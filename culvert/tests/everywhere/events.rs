@@ -334,3 +334,36 @@ async fn a_node_that_does_not_know_of_a_new_peer_yet_is_not_taken_for_one_that_i
     assert_eq!((seen.sequence, seen.node.as_str()), (7, "other"));
     world.node.stop().await;
 }
+
+/// It does not follow what is written: by the name it knows the peer that had it before, whose tunnel is still up there.
+#[tokio::test]
+async fn a_node_that_knows_of_the_former_peer_alone_shows_nothing_of_it() {
+    let world = world("other").await;
+    let anew = |catalog: &Catalog| {
+        catalog.delete_peer(&v1::DeletePeerRequest { name: name("there"), ..Default::default() }).unwrap();
+        catalog.create_peer(&create_peer(common::peer("acme", "there", "10.200.0.0/16"))).unwrap();
+    };
+    anew(&world.catalog);
+    let list = async |parent: String| {
+        let request = v1::ListSasRequest { parent, ..Default::default() };
+        world.node.sas().list_sas(request).await.unwrap().into_inner().sas.len()
+    };
+    let stream = async |parent: String| {
+        let sas = world.node.sas().stream_sas(v1::StreamSasRequest { parent }).await.unwrap().into_inner();
+        sas.collect::<Vec<_>>().await.len()
+    };
+    assert_eq!((list(name("there")).await, stream(name("there")).await), (0, 0));
+    let request = v1::WatchEventsRequest { parent: name("there"), positions: true, ..Default::default() };
+    let mut events = world.node.sas().watch_events(request).await.unwrap().into_inner();
+    begun(&mut events, &["own", "other", "gone"]).await;
+    world.other.happens_unseen(v1::Event { sequence: 7, peer: name("there"), ..v1::Event::default() });
+    world.own.happens(v1::Event { sequence: 6, peer: name("there"), ..v1::Event::default() });
+    let seen = events.message().await.unwrap().unwrap();
+    assert_eq!((seen.sequence, seen.node.as_str()), (6, "own"));
+    // From the first number on that it has not told of.
+    anew(&world.catalog_of_other);
+    let seen = events.message().await.unwrap().unwrap();
+    assert_eq!((seen.sequence, seen.node.as_str()), (7, "other"));
+    assert_eq!((list(name("there")).await, stream(name("there")).await), (1, 1));
+    world.node.stop().await;
+}
