@@ -22,11 +22,6 @@ impl Secret {
         Self { octets: octets.to_vec() }
     }
 
-    /// These, which need not be copied.
-    pub fn take(mut octets: Octets) -> Self {
-        Self { octets: octets.take() }
-    }
-
     /// The octets themselves.
     pub fn give(mut self) -> Octets {
         std::mem::take(&mut self.octets).into()

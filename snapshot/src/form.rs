@@ -53,7 +53,7 @@ pub fn write<F: Form, E>(room: usize, fill: impl FnOnce(&mut Writer) -> Result<(
     w.put(&F::VERSION.to_be_bytes());
     w.put(&[0; HEADER - LENGTH_AT]);
     fill(&mut w)?;
-    let len = u32::try_from(w.len().saturating_sub(HEADER)).unwrap_or(u32::MAX);
+    let len = u32::try_from(w.written().len().saturating_sub(HEADER)).unwrap_or(u32::MAX);
     w.set(LENGTH_AT, &len.to_be_bytes());
     let sum = checksum(w.written());
     w.set(CHECKSUM_AT, &sum);

@@ -15,11 +15,6 @@ impl Octets {
     pub fn shared(self) -> Bytes {
         Bytes::from_owner(self)
     }
-
-    /// Those from the first to the last, where they have been moved out. What is left is nothing.
-    pub(crate) fn take(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0)
-    }
 }
 
 impl From<Vec<u8>> for Octets {

@@ -2,7 +2,7 @@
 //!
 //! A connection is some forty messages within each other, and its standby learns of each of its steps. To make them of it first costs an
 //! allocation for each list and key, and to encode them to ask each for its length at every level above it: more than all the rest of telling it.
-//! They are read as messages all the same, and a test reads whatever is written here, and asks that nothing of it is left.
+//! They are read as messages all the same, and tests read whatever is written here, and ask that nothing of it is left.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -223,16 +223,6 @@ impl Writer {
     pub(crate) fn all_of(&mut self, form: &impl Message) {
         // A vector has room for everything.
         let _ = form.encode(&mut self.octets);
-    }
-
-    /// How many octets have been written.
-    pub const fn len(&self) -> usize {
-        self.octets.len()
-    }
-
-    /// Whether nothing has been written.
-    pub const fn is_empty(&self) -> bool {
-        self.octets.is_empty()
     }
 
     /// Octets that are no field.

@@ -255,6 +255,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_of_a_pair_is_read_and_nothing_is_left() {
+        let (now, text) = (Instant::now(), |text: &str| text.to_owned());
+        let lifetime = Lifetime::restore(&LifetimeSnapshot::default(), now);
+        let facts = PairFacts {
+            name: text("net"),
+            suite: text("aes128gcm16"),
+            legacy: vec![text("3des"), text("")],
+            mode: Mode::Transport,
+            local: vec![text("10.1.0.0/16"), text("10.2.0.0/16")],
+            remote: vec![text("10.3.0.0/16")],
+            lifetime,
+        };
+        let octets = PairRow::write(7, &PairSnapshot::default(), &facts, now);
+        let read: PairRow = decode(&octets).unwrap();
+        assert!(snapshot::encode(&read) == octets, "as the message is written");
+        assert_eq!(read.connection, 7);
+        assert_eq!(format!("{:?}", read.facts(now).unwrap()), format!("{facts:?}"));
+    }
+
+    #[test]
     fn windows_and_numbers_that_nobody_could_go_on_with_are_not_read() {
         let of = |class, octets: &[u8]| Row {
             class,

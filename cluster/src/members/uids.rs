@@ -1,7 +1,6 @@
 //! Numbers of peers, as many as a node has connections: they are read and written anew several times a second.
 
 use prost::Message;
-use snapshot::Writer;
 
 use crate::etcd::EtcdError;
 
@@ -70,9 +69,7 @@ impl Uids {
     pub(super) fn write(&self, most: usize) -> Vec<u8> {
         let mut before = 0;
         let steps = self.0.iter().take(most).map(|uid| uid - std::mem::replace(&mut before, *uid));
-        let mut w = Writer::default();
-        w.uints(1, steps);
-        w.finish().to_vec()
+        Stored { steps: steps.collect() }.encode_to_vec()
     }
 
     /// What was stored under this key.
