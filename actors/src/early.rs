@@ -91,7 +91,6 @@ impl Kept {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests {
     use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! A message of protobuf as it is written field by field, without the message.
 //!
 //! A connection is some forty messages within each other, and its standby learns of each of its steps. To make them of it first costs an
-//! allocation for each list and key, and to encode them to ask each for its length at every level above it: more than all the rest of telling it.
+//! allocation for each list and key, and to encode them to ask each for its length at every level above it.
 //! They are read as messages all the same, and tests read whatever is written here, and ask that nothing of it is left.
 
 use std::net::{IpAddr, SocketAddr};
@@ -271,7 +271,6 @@ impl Drop for Writer {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::time::{Duration, Instant};
 

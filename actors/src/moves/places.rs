@@ -14,8 +14,7 @@ const NUMBERS: usize = 256;
 
 /// Where connections are found when their slot goes. Only in a cluster.
 ///
-/// How many there are of each slot is asked for every second: it is counted as they come and go, for with tens of thousands to go through all took
-/// a fiftieth of a processor.
+/// How many there are of each slot is asked for every second: it is counted as they come and go, for there are tens of thousands.
 pub(crate) struct Places {
     all: Table<u64, (u8, Recipient<Moving>)>,
     counts: Arc<[AtomicUsize; NUMBERS]>,

@@ -4,7 +4,7 @@ use prost::Message;
 
 use crate::etcd::EtcdError;
 
-/// Numbers of peers in their order, each once. To go through tens of thousands takes a fiftieth of what it takes through a tree.
+/// Numbers of peers in their order, each once, one behind the other in memory: all of them are gone through each time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Uids(Vec<u64>);
 
@@ -87,7 +87,6 @@ impl Uids {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeSet;
 

@@ -23,7 +23,7 @@ impl Connection {
         Ok(Snapshot::decode(&*w.finish()).unwrap_or_default())
     }
 
-    /// Writes the fields of a [`Snapshot`], which is a third of the work of making one.
+    /// Writes the fields of a [`Snapshot`] without making one.
     ///
     /// # Errors
     /// Whether it is too early or too late for one. What has been written is then of no use.

@@ -52,11 +52,6 @@ pub(crate) fn choice_form(choice: &IkeChoice) -> Vec<u64> {
     choice.transforms().into_iter().map(transform_form).collect()
 }
 
-/// As [`choice_form`] has them.
-pub(crate) fn write_choice(w: &mut Writer, tag: u32, choice: &IkeChoice) {
-    w.uints(tag, choice.transforms().into_iter().map(transform_form));
-}
-
 pub(crate) fn choice(form: &[u64]) -> Result<IkeChoice, SnapshotError> {
     let transforms = form.iter().copied().map(transform).collect::<Result<Vec<_>, _>>()?;
     required(IkeChoice::from_transforms(&transforms), "the algorithms of an IKE_SA")

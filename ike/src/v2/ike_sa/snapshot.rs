@@ -8,7 +8,7 @@ use super::{IkeSa, SaState};
 use crate::crypto::keys::IkeKeys;
 use crate::crypto::prf::Prf;
 use crate::crypto::sk::{SkKey, SkSuite};
-use crate::snapshot::values::{choice, write_choice};
+use crate::snapshot::values::{choice, choice_form};
 use crate::snapshot::{Reading, RestoreError, Writing};
 use crate::v2::exchange::{Exchanges, ExchangesForm};
 use crate::v2::sync::{CounterSync, CounterSyncForm};
@@ -98,7 +98,7 @@ impl IkeSa {
         w.fixed64(1, *spi_local);
         w.fixed64(2, *spi_remote);
         w.flag(3, *initiator);
-        write_choice(w, 4, choice);
+        w.uints(4, choice_form(choice));
         w.secret(5, d);
         w.secret(6, pi);
         w.secret(6, pr);
