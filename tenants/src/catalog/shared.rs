@@ -193,7 +193,7 @@ impl Catalog {
 fn missing(revision: u64) -> StoreError {
     StoreError::Away {
         place: "the cluster's store".to_owned(),
-        reason: format!("revision {revision} is there, but has not come within {} s", PATIENCE.as_secs()),
+        reason: format!("revision {revision} is there, but does not come to this node"),
     }
 }
 
