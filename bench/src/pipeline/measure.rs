@@ -55,11 +55,12 @@ impl Spread {
 /// Packets of a round.
 const PACKETS: usize = 1024;
 
-pub(crate) fn measure(world: &mut World, way: Way, size: usize, rounds: usize) -> Figure {
+pub(crate) fn measure(world: &mut World, way: Way, size: usize, rounds: usize) -> anyhow::Result<Figure> {
     let destination = match way {
         Way::In => Destination::Nowhere,
         Way::Through => Destination::Tunnel,
     };
+    world.lead_on()?;
     let mut bare = (BareAead::new(Cipher::AesGcm128, false), BareAead::new(Cipher::AesGcm128, true));
     // The first packet of a pair tells the control plane, and a context makes what it needs.
     for from in 0..world.pairs() {
@@ -84,14 +85,14 @@ pub(crate) fn measure(world: &mut World, way: Way, size: usize, rounds: usize) -
         }
     }
     let ratios = shard_times.iter().zip(&bare_times).map(|(shard, bare)| shard / bare).collect();
-    Figure {
+    Ok(Figure {
         pairs: world.pairs(),
         way,
         size,
         shard: Spread::of(shard_times),
         bare: Spread::of(bare_times),
         ratio: Spread::of(ratios),
-    }
+    })
 }
 
 fn through_shard(world: &mut World, way: Way, packets: &mut [Vec<u8>]) -> Duration {
@@ -119,4 +120,24 @@ fn through_bare(bare: &mut (BareAead, BareAead), way: Way, packets: &mut [Vec<u8
 
 fn per_packet(time: Duration) -> f64 {
     time.as_nanos() as f64 / PACKETS as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use indicatif::ProgressBar;
+
+    use super::*;
+
+    /// Where a packet was lost, it would be measured how fast that goes, so there would be no figure.
+    #[test]
+    fn every_packet_goes_its_way_however_many_pairs_there_are() {
+        let mut world = World::new().unwrap();
+        for more in [1, 1, 998, 1, 1] {
+            world.install(more, &ProgressBar::hidden()).unwrap();
+            for (way, size) in [(Way::In, 64), (Way::Through, 64), (Way::Through, 1400)] {
+                measure(&mut world, way, size, 2).unwrap();
+            }
+        }
+        assert_eq!(world.pairs(), 1002);
+    }
 }

@@ -62,7 +62,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<bool> {
         let progress = bar((options.sizes.len() * ways.len()) as u64, "measured");
         for &size in &options.sizes {
             for way in ways {
-                figures.push(measure::measure(&mut world, way, size, options.rounds));
+                figures.push(measure::measure(&mut world, way, size, options.rounds)?);
                 progress.inc(1);
             }
         }

@@ -20,6 +20,8 @@ pub(crate) struct World {
     tenants: u32,
     /// Sequence numbers of the peers.
     sequences: Vec<u32>,
+    /// The tenant that has a tunnel more for what comes out of its only one.
+    further: Option<u32>,
     peer: BareAead,
     /// As [`measure`](super::measure) opens what all have sealed with one key.
     one_key: BareAead,
@@ -32,7 +34,7 @@ pub(crate) struct World {
 pub(crate) enum Destination {
     /// Where no tunnel leads.
     Nowhere,
-    /// Behind any tunnel of the tenant.
+    /// Behind any other tunnel of the tenant: what came out of one does not go back into it.
     Tunnel,
 }
 
@@ -43,6 +45,7 @@ impl World {
             spis: Vec::new(),
             tenants: 0,
             sequences: Vec::new(),
+            further: None,
             peer: BareAead::new(CIPHER, true),
             one_key: BareAead::new(CIPHER, true),
             random: ChaCha20Rng::seed_from_u64(7),
@@ -65,38 +68,52 @@ impl World {
                 self.shard.add_tenant(tenant)?;
                 self.tenants = tenant.0 + 1;
             }
-            let spi = self.shard.allocate_spi().context("no SPI is left")?;
-            let local = self.shard.local();
-            let any = Selector::subnet(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-            let behind = Selector::subnet(IpAddr::V4(address(number)), 32);
-            self.shard.install(&ChildSa {
-                tenant,
-                tunnel: TunnelId(number.into()),
-                inbound_spi: spi,
-                own: false,
-                follows: false,
-                outbound_spi: 0x0100_0000 + number,
-                suite: self.suite,
-                inbound_keys: keys_of(&self.suite, number),
-                outbound_keys: keys_of(&self.suite, number),
-                iv_seed: [3; 32],
-                mode: Mode::Tunnel,
-                selectors: SelectorPair { local: vec![any], remote: vec![behind] },
-                // The least that there is: what a window holds is touched where packets come, not all of it.
-                replay_window: 64,
-                limits: Limits::default(),
-                local,
-                remote: Self::remote(),
-                encapsulation: Encapsulation::Udp,
-                options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
-                reserve: Reserve::default(),
-            })?;
+            let spi = self.install_one(tenant, number)?;
             self.spis.push(spi);
             self.sequences.push(0);
             progress.inc(1);
         }
         progress.finish_and_clear();
         Ok(())
+    }
+
+    /// Sees to it that every packet has a tunnel to go on by: one more, which no packet comes from, for the tenant that has a single one.
+    pub(crate) fn lead_on(&mut self) -> anyhow::Result<()> {
+        let (tenant, alone) = (self.pairs() / TUNNELS_PER_TENANT, self.pairs() % TUNNELS_PER_TENANT == 1);
+        if alone && self.further.replace(tenant) != Some(tenant) {
+            self.install_one(TenantId(tenant), further(tenant))?;
+        }
+        Ok(())
+    }
+
+    fn install_one(&mut self, tenant: TenantId, number: u32) -> anyhow::Result<Spi> {
+        let spi = self.shard.allocate_spi().context("no SPI is left")?;
+        let local = self.shard.local();
+        let any = Selector::subnet(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let behind = Selector::subnet(IpAddr::V4(address(number)), 32);
+        self.shard.install(&ChildSa {
+            tenant,
+            tunnel: TunnelId(number.into()),
+            inbound_spi: spi,
+            own: false,
+            follows: false,
+            outbound_spi: 0x0100_0000 + number,
+            suite: self.suite,
+            inbound_keys: keys_of(&self.suite, number),
+            outbound_keys: keys_of(&self.suite, number),
+            iv_seed: [3; 32],
+            mode: Mode::Tunnel,
+            selectors: SelectorPair { local: vec![any], remote: vec![behind] },
+            // The least that there is: what a window holds is touched where packets come, not all of it.
+            replay_window: 64,
+            limits: Limits::default(),
+            local,
+            remote: Self::remote(),
+            encapsulation: Encapsulation::Udp,
+            options: TunnelOptions { outer_mtu: Some(1500), ..TunnelOptions::default() },
+            reserve: Reserve::default(),
+        })?;
+        Ok(spi)
     }
 
     /// Removes the newest so many pairs.
@@ -142,8 +159,12 @@ impl World {
             Destination::Nowhere => Ipv4Addr::new(9, 9, 9, 9),
             Destination::Tunnel => {
                 let first = from / TUNNELS_PER_TENANT * TUNNELS_PER_TENANT;
-                let tunnels = TUNNELS_PER_TENANT.min(self.pairs() - first);
-                address(first + self.random.next_u32() % tunnels)
+                let others = TUNNELS_PER_TENANT.min(self.pairs() - first) - 1;
+                match self.random.next_u32().checked_rem(others) {
+                    Some(other) if first + other < from => address(first + other),
+                    Some(other) => address(first + other + 1),
+                    None => address(further(from / TUNNELS_PER_TENANT)),
+                }
             }
         };
         let sequence = &mut self.sequences[from as usize];
@@ -160,6 +181,11 @@ impl World {
 
 fn address(tunnel: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits((16 << 24) + tunnel)
+}
+
+/// The number of a tunnel that no packet comes from.
+fn further(tenant: u32) -> u32 {
+    MAX_PAIRS + tenant
 }
 
 const CIPHER: Cipher = Cipher::AesGcm128;
