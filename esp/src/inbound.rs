@@ -13,6 +13,7 @@ use crate::limits::{LimitEvent, Limits, Meter};
 use crate::replay::{ReplayError, ReplayWindow};
 use crate::returning::returning;
 use crate::selector::SelectorPair;
+use crate::selectors::Selectors;
 use crate::spi::Spi;
 use crate::suite::Suite;
 use crate::transform::{Direction, PacketCrypto, Transform, TransformError};
@@ -24,13 +25,16 @@ use crate::wire::{
 pub use snapshot::{InboundProgress, InboundSnapshot};
 
 /// Opens packets: the inbound processing of RFC 4303 section 3.4 and RFC 4301 section 5.2.
+///
+/// What a packet out of the other SA of the pair asks as well stands last, so that it lies beside that one ([`InboundSa::selectors`]).
+#[repr(C)]
 pub struct InboundSa {
     spi: Spi,
     suite: Suite,
     transform: Transform,
     window: ReplayWindow,
-    selectors: Arc<SelectorPair>,
     meter: Meter,
+    selectors: Selectors,
 }
 
 /// An opened packet.
@@ -65,8 +69,8 @@ impl InboundSa {
             suite,
             transform: Transform::new(&suite, keys, Direction::Open)?,
             window: ReplayWindow::new(replay_window)?,
-            selectors,
             meter: Meter::new(limits),
+            selectors: Selectors::new(selectors),
         })
     }
 
@@ -175,7 +179,7 @@ impl InboundSa {
     }
 
     /// What may come out of this SA.
-    pub fn selectors(&self) -> &Arc<SelectorPair> {
+    pub fn selectors(&self) -> &Selectors {
         &self.selectors
     }
 

@@ -30,6 +30,7 @@ mod replay;
 mod returning;
 pub mod run;
 mod selector;
+mod selectors;
 mod snapshot;
 mod spi;
 mod suite;
@@ -49,6 +50,7 @@ pub use outbound::{OutboundProgress, OutboundSa, OutboundSnapshot, Resume, Seale
 pub use replay::{ReplayError, ReplayWindow};
 pub use returning::returning;
 pub use selector::{Selector, SelectorPair};
+pub use selectors::Selectors;
 pub use snapshot::RestoreError;
 pub use spi::{Spi, SpiFieldError};
 pub use suite::{Encryption, Integrity, Suite, SuiteError};

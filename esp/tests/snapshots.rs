@@ -315,7 +315,7 @@ fn selectors_come_back_and_are_shared() {
         assert_eq!(read, *selectors);
         selectors.clone()
     });
-    assert!(Arc::ptr_eq(shared.unwrap().selectors(), &selectors));
+    assert!(Arc::ptr_eq(shared.unwrap().selectors().shared(), &selectors));
 }
 
 #[test]

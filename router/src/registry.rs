@@ -289,7 +289,7 @@ impl Registry {
         let enlisted = Enlisted {
             tenant: tenant.shared.clone(),
             tunnel: tunnel.shared.clone(),
-            selectors: route.selectors.clone(),
+            selectors: route.selectors.shared().clone(),
         };
         let (tenant, tunnel, own) = (child.tenant, tunnel.shared.clone(), child.own);
         let pair = PairState { tenant, tunnel, route, own };

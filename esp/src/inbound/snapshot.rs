@@ -10,6 +10,7 @@ use super::InboundSa;
 use crate::limits::{CountForm, Meter, MeterForm};
 use crate::replay::{ReplayWindow, WindowForm};
 use crate::selector::SelectorPair;
+use crate::selectors::Selectors;
 use crate::snapshot::{KeysForm, RestoreError, SelectorsForm, SuiteForm, spi};
 use crate::spi::Spi;
 use crate::transform::{Direction, Transform};
@@ -131,7 +132,7 @@ impl InboundSa {
             transform: Transform::new(&suite, &keys, Direction::Open)?,
             window: ReplayWindow::restore(required(snapshot.window.as_ref(), "the replay window")?)?,
             meter: Meter::restore(required(snapshot.meter.as_ref(), "the counters")?),
-            selectors: share(selectors),
+            selectors: Selectors::new(share(selectors)),
         })
     }
 }

@@ -18,7 +18,7 @@ pub(crate) use route::Route;
 use crate::edition::Edition;
 use crate::model::TunnelId;
 use crate::policy::Tunnels;
-use crate::prefix::{key_of, mask, prefixes};
+use crate::prefix::{key_of, prefixes};
 use crate::sys::prefetch::fetch;
 use crate::tunnel::Tunnel;
 use family::{Family, Key};
@@ -63,7 +63,7 @@ impl Forwarding {
     pub(crate) fn add(&self, route: &Arc<Route>) {
         for selector in &route.selectors.remote {
             for (key, length) in prefixes(selector) {
-                self.family(selector.start.is_ipv4()).add(Key { length, key }, route);
+                self.family(selector.start.is_ipv4()).add(Key::new(key, length), route);
             }
         }
         self.edition.next();
@@ -73,7 +73,7 @@ impl Forwarding {
     pub(crate) fn remove(&self, route: &Arc<Route>) {
         for selector in &route.selectors.remote {
             for (key, length) in prefixes(selector) {
-                self.family(selector.start.is_ipv4()).remove(Key { length, key }, route);
+                self.family(selector.start.is_ipv4()).remove(Key::new(key, length), route);
             }
         }
         self.edition.next();
@@ -91,14 +91,14 @@ impl Forwarding {
         let buckets = self.family(packet.destination.is_ipv4()).buckets();
         let address = key_of(packet.destination);
         buckets.lengths().iter().find_map(|&length| {
-            let key = Key { length, key: address & mask(length) };
+            let key = Key::new(address, length);
             let bucket = buckets.of(key)?.load();
             bucket.as_ref()?.get(key)?.iter().find_map(|route| {
                 let current = route.tunnel.pair_for(shard);
                 if current.is_none() && !route.declared
                     || leave_out == Some(route.tunnel.id)
                     || !tunnels.contains(route.tunnel.id)
-                    || !route.takes(packet)
+                    || !route.selectors.matches_outbound(packet)
                 {
                     return None;
                 }
@@ -119,7 +119,7 @@ impl Forwarding {
         }
         let address = key_of(packet.destination);
         for &length in buckets.lengths().iter().take(LENGTHS_AHEAD) {
-            let key = Key { length, key: address & mask(length) };
+            let key = Key::new(address, length);
             let Some(cell) = buckets.of(key) else { continue };
             if step == Step::Place {
                 fetch(cell);

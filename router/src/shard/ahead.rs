@@ -19,10 +19,11 @@ impl Core {
     /// As [`Core::received`] for each of up to [`TOGETHER`] packets: all are opened, then asked where they go, then those are sealed
     /// that go on.
     pub(super) fn received_together(&mut self, packets: &mut [(&mut [u8], Origin)]) {
-        self.look_ahead(packets.iter().map(|(packet, _)| match Datagram::classify(packet) {
+        let pairs = packets.iter().map(|(packet, _)| match Datagram::classify(packet) {
             Datagram::Esp(spi) => Some(spi),
             _ => None,
-        }));
+        });
+        self.look_ahead(pairs, |sa| sa.fetch_inbound(), |sa| sa.fetch_window());
         // Where one may have the shard carry out its commands, they go one by one: a pair that goes meanwhile takes no packet along
         // that it has opened.
         if !packets.iter().all(|(packet, _)| self.meets_its_pair(packet)) {
@@ -37,7 +38,8 @@ impl Core {
         for (((packet, _), arrived), onward) in packets.iter_mut().zip(arrived).zip(&mut onwards) {
             *onward = arrived.and_then(|arrived| self.find_way(packet, arrived));
         }
-        self.look_ahead(onwards.iter().map(|onward| Some(onward.as_ref()?.pair)));
+        let pairs = onwards.iter().map(|onward| Some(onward.as_ref()?.pair));
+        self.look_ahead(pairs, |sa| sa.fetch_outbound(), |_| ());
         for ((packet, _), onward) in packets.iter().zip(&onwards) {
             if let Some(onward) = onward {
                 self.send_onward(packet, onward);
@@ -56,8 +58,13 @@ impl Core {
         }
     }
 
-    /// Fetches these pairs, where they are. Nothing comes of it but time.
-    fn look_ahead(&self, pairs: impl Iterator<Item = Option<Spi>>) {
+    /// Fetches these pairs, where they are: of each what the one says, then what the other says, which may read that. Nothing comes of it but time.
+    fn look_ahead(
+        &self,
+        pairs: impl Iterator<Item = Option<Spi>>,
+        itself: impl Fn(&Sa),
+        behind_it: impl Fn(&Sa),
+    ) {
         let (mut spis, mut count, mut last) = ([Spi(0); TOGETHER], 0, None);
         for spi in pairs.flatten() {
             // What is fetched for the packet before needs not be fetched again.
@@ -73,9 +80,12 @@ impl Core {
         // Each step reads what the one before has fetched.
         spis.iter().for_each(|spi| self.table.fetch_place(*spi));
         let sas = || spis.iter().filter_map(|spi| self.table.get(*spi));
-        sas().for_each(fetch);
-        sas().for_each(Sa::fetch_parts);
-        sas().for_each(Sa::fetch_selectors);
+        sas().for_each(itself);
+        sas().for_each(|sa| {
+            behind_it(sa);
+            sa.fetch_parts();
+        });
+        sas().for_each(Sa::fetch_parts_of_parts);
     }
 
     /// Fetches what look-ups for these packets read.
@@ -101,20 +111,25 @@ impl Core {
 }
 
 impl Sa {
-    fn fetch_parts(&self) {
-        fetch(&*self.tunnel);
-        fetch(&*self.tenant);
-        fetch(&**self.inbound.selectors());
+    fn fetch_window(&self) {
         if let Some(block) = self.inbound.window().newest() {
             fetch(block);
         }
     }
 
-    /// Of either side the first, which most pairs have no more of; and what is read of the tenant.
-    fn fetch_selectors(&self) {
+    fn fetch_parts(&self) {
+        fetch(&*self.tenant);
+        if let Some(selectors) = self.inbound.selectors().behind() {
+            fetch(selectors);
+        }
+    }
+
+    /// Of either side the first selector, unless they are in the pair itself; and what is read of the tenant.
+    fn fetch_parts_of_parts(&self) {
         self.tenant.fetch_parts();
-        let selectors = self.inbound.selectors();
-        selectors.local.first().into_iter().chain(selectors.remote.first()).for_each(fetch);
+        if let Some(selectors) = self.inbound.selectors().behind() {
+            selectors.local.first().into_iter().chain(selectors.remote.first()).for_each(fetch);
+        }
     }
 }
 

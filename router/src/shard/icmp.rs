@@ -37,10 +37,10 @@ impl Core {
             return;
         }
         let Some(sa) = self.table.get_mut(spi) else { return };
-        if !sa.icmp.take(self.now) {
+        if !sa.may_answer(self.now) {
             return self.counters.count(Counter::IcmpLimited);
         }
-        let (tenant, tunnel) = (sa.tenant.clone(), sa.tunnel.id);
+        let (tenant, tunnel) = (sa.tenant.clone(), sa.tunnel_id);
         let Some((source, way)) = way_back(self.id, &tenant, (met, tunnel), error, info) else {
             return self.counters.count(Counter::IcmpNoWay);
         };

@@ -204,7 +204,7 @@ impl Core {
             self.counters.count(Counter::UnknownSpi);
             return None;
         };
-        let from = CameFrom::Tunnel(sa.tunnel.id);
+        let from = CameFrom::Tunnel(sa.tunnel_id);
         let mut way = sa.onwards(&info);
         // No rule and no tunnel is for an error itself: it is for what it stands for, if no rule is against it.
         let is_open = match &way {

@@ -78,11 +78,11 @@ impl Sa {
             return Some(known);
         }
         let policy = self.tenant.policy.load();
-        if !policy.is_default() && !policy.admits(packet, self.tunnel.id) {
+        if !policy.is_default() && !policy.admits(packet, self.tunnel_id) {
             return None;
         }
         let shard = usize::from(self.spi().shard());
-        let way = Way::onwards(shard, &self.tenant, &policy, packet, Some(self.tunnel.id));
+        let way = Way::onwards(shard, &self.tenant, &policy, packet, Some(self.tunnel_id));
         self.last_flow.keep(edition, packet, way.as_ref());
         Some(way)
     }

@@ -6,6 +6,7 @@ mod ahead;
 mod batch;
 mod core;
 mod deliver;
+mod drops;
 mod elsewhere;
 mod elsewhere_inner;
 mod hold;

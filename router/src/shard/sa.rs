@@ -10,57 +10,74 @@ use esp::{InboundSa, LimitEvent, OpenError, OutboundSa, RestoreError, Resume, Sa
 
 use crate::allowance::{Allowance, Reminder};
 use crate::events::EventSink;
-use crate::model::{Carried, ChildSa, Ends, Reserve, RouterEvent, SaStats};
+use crate::model::{Carried, ChildSa, Ends, Reserve, RouterEvent, SaStats, TunnelId};
 use crate::options::{Encapsulation, TunnelOptions};
 use crate::pair_snapshot::{PairSnapshot, Parts, Restored, WindowSnapshot};
 use crate::path_mtu::PathMtu;
 use crate::port::{Origin, Path};
 use crate::registry::Enlisted;
 use crate::shard::batch::BATCH_OCTETS;
+use crate::shard::drops::Drops;
 use crate::shard::last_flow::LastFlow;
 use crate::shard::moves::Moves;
 use crate::sys;
+use crate::sys::prefetch::fetch_between;
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
 
 /// A pair of SAs. Made by the control plane, used and dropped by its shard; dropping wipes the keys.
+///
+/// The fields stand as packets use them: first what one that comes in does, then what either does, then what one that goes out does, then what few
+/// do. So with a million pairs, where each packet meets one that is in no cache, it waits for as little of it as can be
+/// ([`Sa::fetch_inbound`], [`Sa::fetch_outbound`]).
+#[repr(C, align(64))]
 pub(crate) struct Sa {
-    pub(crate) tenant: Arc<Tenant>,
-    pub(crate) tunnel: Arc<Tunnel>,
+    /// Where what came in goes.
+    pub(super) last_flow: LastFlow,
+    drops: Drops,
+    pub(crate) last_in: Option<Instant>,
+    /// Ends with the selectors, which packets that go out ask as well.
     pub(crate) inbound: InboundSa,
-    pub(crate) outbound: OutboundSa,
-    pub(crate) path: Path,
-    pub(crate) options: TunnelOptions,
-    /// The two ends, in transport mode.
-    pub(crate) hosts: Option<Hosts>,
-    /// ICMP errors about packets of this pair, so that no tenant uses up those of another.
-    pub(crate) icmp: Allowance,
-    /// Our address.
-    local: IpAddr,
+    /// What to do before a packet is opened.
+    pub(crate) mark: Mark,
+    /// That packets come in is still to be told, though there was a first one.
+    first_owed: bool,
+    /// Packets come from elsewhere, and something of that is told.
+    strays: bool,
     /// It is the one of its shard, beside that of the tunnel.
     own: bool,
     /// Flows that come by it go by its shard.
     follows: bool,
-    /// What to do before a packet is opened.
-    pub(crate) mark: Mark,
-    mtu: PathMtu,
+    pub(crate) tenant: Arc<Tenant>,
+    /// That of `tunnel`.
+    pub(super) tunnel_id: TunnelId,
+    tunnel: Arc<Tunnel>,
+    /// The two ends, in transport mode.
+    pub(crate) hosts: Option<Box<Hosts>>,
+    pub(crate) path: Path,
+    pub(crate) options: TunnelOptions,
     /// The largest inner packet that fits `mtu`.
-    max_inner: usize,
-    pub(crate) last_in: Option<Instant>,
+    max_inner: u32,
+    mtu: PathMtu,
+    pub(crate) outbound: OutboundSa,
     pub(crate) last_out: Option<Instant>,
+    soft_raised: bool,
+    hard_raised: bool,
+    seldom: Box<Seldom>,
+}
+
+/// What most packets of a pair have no use for.
+struct Seldom {
+    /// ICMP errors about packets of this pair, so that no tenant uses up those of another.
+    icmp: Allowance,
+    /// Our address.
+    local: IpAddr,
     /// By other nodes, before this one had it.
     elsewhere: Carried,
-    drops: Vec<(&'static str, u64)>,
-    /// Where what came in goes.
-    pub(super) last_flow: LastFlow,
     /// What is told of the peer's moves.
     moves: Moves,
     /// What stands in the way of packets.
     stuck: Reminder,
-    /// That packets come in is still to be told, though there was a first one.
-    first_owed: bool,
-    soft_raised: bool,
-    hard_raised: bool,
 }
 
 /// What to do before a packet of a pair is opened, or once one is sealed: one look in the usual case.
@@ -150,7 +167,7 @@ impl Sa {
         let parts =
             SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options };
         let mut sa = Self::of(parts, reserve);
-        sa.elsewhere = sa.carried();
+        sa.seldom.elsewhere = sa.carried();
         // So with the first packet, if the pair is not sent by when the next one comes.
         sa.first_owed = sa.inbound.packets() > 0;
         Ok(sa)
@@ -160,30 +177,34 @@ impl Sa {
         let SaParts { tenant, tunnel, inbound, outbound, path, mtu, local, own, follows, hosts, options } =
             parts;
         let mut sa = Self {
-            tenant,
-            tunnel,
+            last_flow: LastFlow::default(),
+            drops: Drops::default(),
+            last_in: None,
             inbound,
-            outbound,
-            path,
-            options,
-            hosts,
-            icmp: Allowance::new(ICMP_PER_SECOND),
-            local,
+            mark: Mark::Quiet,
+            first_owed: false,
+            strays: false,
             own,
             follows,
-            mark: Mark::Quiet,
-            mtu,
+            tenant,
+            tunnel_id: tunnel.id,
+            tunnel,
+            hosts: hosts.map(Box::new),
+            path,
+            options,
             max_inner: 0,
-            last_in: None,
+            mtu,
+            outbound,
             last_out: None,
-            elsewhere: Carried::default(),
-            drops: Vec::new(),
-            last_flow: LastFlow::default(),
-            moves: Moves::new(),
-            stuck: Reminder::default(),
-            first_owed: false,
             soft_raised: false,
             hard_raised: false,
+            seldom: Box::new(Seldom {
+                icmp: Allowance::new(ICMP_PER_SECOND),
+                local,
+                elsewhere: Carried::default(),
+                moves: Moves::new(),
+                stuck: Reminder::default(),
+            }),
         };
         sa.reserve(reserve);
         sa.measure();
@@ -193,6 +214,16 @@ impl Sa {
     /// Whether what comes by it leaves the flow where it is, which goes by the shard that the kernel has chosen for it.
     pub(crate) fn leaves_flows(&self) -> bool {
         !self.follows && self.tunnel.is_spread()
+    }
+
+    /// Fetches what a packet that comes in reads of it. Nothing comes of it but time; nor below.
+    pub(super) fn fetch_inbound(&self) {
+        fetch_between(&self.last_flow, &self.mtu);
+    }
+
+    /// Fetches what a packet that goes out reads of it.
+    pub(super) fn fetch_outbound(&self) {
+        fetch_between(self.inbound.selectors(), &self.last_out);
     }
 
     /// How far it may count.
@@ -205,14 +236,14 @@ impl Sa {
     pub(crate) fn snapshot(&self) -> PairSnapshot {
         PairSnapshot::new(Parts {
             tenant: self.tenant.id,
-            tunnel: self.tunnel.id,
+            tunnel: self.tunnel_id,
             own: self.own,
             follows: self.follows,
             transport: self.hosts.is_some(),
             inbound: self.inbound.snapshot(),
             outbound: self.outbound.snapshot(),
             options: &self.options,
-            local: self.local,
+            local: self.seldom.local,
             remote: self.path.remote,
             encapsulation: self.path.encapsulation,
             active: self.tunnel.sends_on(self.spi()),
@@ -241,10 +272,10 @@ impl Sa {
     /// The largest inner packet that the path takes in one piece. Asks the kernel now and then.
     pub(crate) fn max_inner(&mut self, now: Instant) -> usize {
         if self.mtu.is_due(now) {
-            self.mtu.renew(sys::path_mtu::towards(specific(self.local), self.path.remote.ip()), now);
+            self.mtu.renew(self.found_mtu(), now);
             self.measure();
         }
-        self.max_inner
+        self.max_inner as usize
     }
 
     /// The largest payload of ESP that the path takes in one piece.
@@ -254,18 +285,17 @@ impl Sa {
 
     /// Octets of an inner packet that are not sealed: in transport mode its IP header, which is the one outside.
     fn bare_header(&self) -> usize {
-        self.hosts.map_or(0, |hosts| hosts.header_len())
+        self.hosts.as_ref().map_or(0, |hosts| hosts.header_len())
     }
 
     /// What is sealed of a packet in transport mode; nothing to tell for a tunnel, which seals all of it.
     pub(crate) fn upper(&self, packet: &[u8]) -> Result<Option<Upper>, SealError> {
-        self.hosts.map(|_| Upper::of(packet)).transpose()
+        self.hosts.as_ref().map(|_| Upper::of(packet)).transpose()
     }
 
     /// An ESP packet of `len` octets was too large for the path as the kernel knows it.
     pub(crate) fn note_refusal(&mut self, len: usize, now: Instant) {
-        let found = sys::path_mtu::towards(specific(self.local), self.path.remote.ip());
-        self.mtu.lower(len + self.outer_headers(), found, now);
+        self.mtu.lower(len + self.outer_headers(), self.found_mtu(), now);
         self.measure();
     }
 
@@ -281,9 +311,15 @@ impl Sa {
         ip + udp
     }
 
+    /// What the kernel says of its path.
+    fn found_mtu(&self) -> Option<u16> {
+        sys::path_mtu::towards(specific(self.seldom.local), self.path.remote.ip())
+    }
+
     fn measure(&mut self) {
         let room = self.mtu.outer() - self.outer_headers();
-        self.max_inner = self.outbound.max_payload(room.min(BATCH_OCTETS)) + self.bare_header();
+        let max_inner = self.outbound.max_payload(room.min(BATCH_OCTETS)) + self.bare_header();
+        self.max_inner = max_inner as u32;
     }
 
     pub(crate) fn spi(&self) -> Spi {
@@ -295,13 +331,14 @@ impl Sa {
         self.count_drops(name, 1);
     }
 
-    /// Counts drops of so many packets. A pair meets few kinds, so the list is short.
+    /// Counts drops of so many packets.
     pub(crate) fn count_drops(&mut self, name: &'static str, packets: u64) {
-        match self.drops.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, count)) => *count += packets,
-            None if packets == 0 => {}
-            None => self.drops.push((name, packets)),
-        }
+        self.drops.count(name, packets);
+    }
+
+    /// Whether there may be one more ICMP error about its packets now.
+    pub(super) fn may_answer(&mut self, now: Instant) -> bool {
+        self.seldom.icmp.take(now)
     }
 
     /// Counts a packet that was not sealed. What stands in its way is told again: whoever was told before may not have been able to do anything,
@@ -309,12 +346,12 @@ impl Sa {
     pub(crate) fn not_sealed(&mut self, error: SealError, now: Instant, events: &mut EventSink) {
         self.count_drop(error.name());
         match error {
-            SealError::LeaseUsedUp if self.stuck.is_due(now, false) => {
+            SealError::LeaseUsedUp if self.seldom.stuck.is_due(now, false) => {
                 self.raise(LimitEvent::NumbersLow, events)
             }
             // A hard limit was told by the packet that reached it; that no number is left nobody has said.
             SealError::HardLimit | SealError::SequenceExhausted
-                if self.stuck.is_due(now, error == SealError::HardLimit) =>
+                if self.seldom.stuck.is_due(now, error == SealError::HardLimit) =>
             {
                 events.send(RouterEvent::HardLimit { spi: self.spi() });
             }
@@ -330,7 +367,7 @@ impl Sa {
             return;
         }
         self.count_drop(error.name());
-        if error == OpenError::HardLimit && self.stuck.is_due(now, true) {
+        if error == OpenError::HardLimit && self.seldom.stuck.is_due(now, true) {
             events.send(RouterEvent::HardLimit { spi: self.spi() });
         }
     }
@@ -389,9 +426,17 @@ impl Sa {
             origin.from == self.path.remote
         };
         if same {
-            self.moves.settle();
+            self.settle();
         } else {
-            self.moves.note_elsewhere(now, self.inbound.spi(), origin.from, events);
+            self.strays = true;
+            self.seldom.moves.note_elsewhere(now, self.inbound.spi(), origin.from, events);
+        }
+    }
+
+    /// The peer sends from where we send to, or from anywhere as far as is known.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.strays) {
+            self.seldom.moves.settle();
         }
     }
 
@@ -402,15 +447,14 @@ impl Sa {
         encapsulation: Option<Encapsulation>,
         now: Instant,
     ) {
-        self.moves.settle();
+        self.settle();
         let encapsulation = encapsulation.unwrap_or(self.path.encapsulation);
         if (self.path.remote, self.path.encapsulation) == (remote, encapsulation) {
             // What is known of the path stays known.
             return;
         }
         (self.path.remote, self.path.encapsulation) = (remote, encapsulation);
-        let found = sys::path_mtu::towards(specific(self.local), remote.ip());
-        self.mtu = PathMtu::new(remote.is_ipv6(), self.options.outer_mtu, found, now);
+        self.mtu = PathMtu::new(remote.is_ipv6(), self.options.outer_mtu, self.found_mtu(), now);
         self.measure();
     }
 
@@ -429,19 +473,19 @@ impl Sa {
             spi: self.spi(),
             outbound_spi: self.outbound.spi(),
             tenant: self.tenant.id,
-            tunnel: self.tunnel.id,
+            tunnel: self.tunnel_id,
             active: self.tunnel.sends_on(self.spi()),
             remote: self.path.remote,
             encapsulation: self.path.encapsulation,
-            inner_mtu: self.max_inner,
+            inner_mtu: self.max_inner as usize,
             packets_in,
             bytes_in,
             packets_out,
             bytes_out,
-            elsewhere: self.elsewhere,
+            elsewhere: self.seldom.elsewhere,
             sequence_in: self.inbound.top(),
             sequence_out: self.outbound.sequence(),
-            drops: self.drops.clone(),
+            drops: self.drops.list(),
             last_used_in: self.last_in,
             last_used_out: self.last_out,
         }
@@ -453,4 +497,33 @@ const ICMP_PER_SECOND: u32 = 32;
 
 fn specific(address: IpAddr) -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+
+    use esp::{Encryption, Limits, SaKeys, Selectors, Suite};
+
+    use super::*;
+
+    /// With a million pairs each line of 64 octets comes from memory for each packet.
+    #[test]
+    fn what_a_packet_reads_of_its_pair_is_a_few_lines() {
+        let lines = |from: usize, to: usize| from / 64..to.div_ceil(64);
+        let selectors = offset_of!(Sa, inbound) + size_of::<InboundSa>() - size_of::<Selectors>();
+        assert!(lines(0, offset_of!(Sa, outbound)).len() <= 8);
+        assert!(lines(selectors, offset_of!(Sa, soft_raised)).len() <= 7);
+        assert!(size_of::<Sa>() <= 11 * 64);
+    }
+
+    /// Else packets that go out would have to fetch more than they read.
+    #[test]
+    fn the_selectors_are_the_last_of_the_inbound_side() {
+        let suite = Suite::new(Encryption::AesGcm16_128, None, false).unwrap();
+        let keys = SaKeys::new(vec![1; 20], Vec::new());
+        let sa = InboundSa::new(Spi(1000), suite, &keys, Arc::default(), 64, &Limits::default()).unwrap();
+        let (begin, end) = (std::ptr::from_ref(&sa).addr(), std::ptr::from_ref(sa.selectors()).addr());
+        assert_eq!(end - begin, size_of::<InboundSa>() - size_of::<Selectors>());
+    }
 }

@@ -4,7 +4,18 @@
 /// Fetches a value, all of it.
 #[inline]
 pub(crate) fn fetch<T: ?Sized>(value: &T) {
-    let (from, len) = (std::ptr::from_ref(value).cast::<u8>(), size_of_val(value));
+    fetch_octets(std::ptr::from_ref(value).cast(), size_of_val(value));
+}
+
+/// Fetches all from the one value up to the other, which is behind it in the same thing.
+#[inline]
+pub(crate) fn fetch_between<T, U>(first: &T, last: &U) {
+    let (from, to) = (std::ptr::from_ref(first).cast::<u8>(), std::ptr::from_ref(last).cast::<u8>());
+    fetch_octets(from, (to.addr() + size_of::<U>()).saturating_sub(from.addr()));
+}
+
+#[inline]
+fn fetch_octets(from: *const u8, len: usize) {
     let skipped = from.addr() % LINE;
     for at in (0..len + skipped).step_by(LINE) {
         fetch_line(from.wrapping_sub(skipped).wrapping_add(at));
@@ -45,5 +56,9 @@ mod tests {
         fetch::<[u8]>(&[]);
         fetch(&());
         fetch_line(std::ptr::null());
+        for last in octets.iter().step_by(50) {
+            fetch_between(&octets, last);
+            fetch_between(last, &octets);
+        }
     }
 }
