@@ -2,7 +2,7 @@
 """Everything about the chart that needs no image.
 
 helm lint; renders of every case in cases/ held against golden/ (`--write` makes them anew) and against the schemas of the three
-newest versions of Kubernetes; values that the schema refuses, with the field it names; README.md; the version.
+newest versions of Kubernetes; values that the schema refuses, with the field it names, and some that it takes; README.md; the version.
 """
 
 import difflib
@@ -97,6 +97,25 @@ def check_refused() -> int:
     return len(refused)
 
 
+def check_accepted() -> None:
+    for values in yaml.safe_load((HERE / "accepted.yaml").read_text()):
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            yaml.safe_dump(values, file)
+            file.flush()
+            done = helm("template", "culvert", str(CHART), "--values", file.name)
+        if done.returncode:
+            fault(f"{values} is refused: {done.stderr.strip()}")
+
+
+def check_readiness(case: pathlib.Path, text: str) -> None:
+    """A pod that is to end is still sent packets, for as long as its readiness probe says yes: it must not be one that the end takes away."""
+    for document in filter(None, yaml.safe_load_all(text)):
+        if document["kind"] == "StatefulSet":
+            (container,) = document["spec"]["template"]["spec"]["containers"]
+            if container["readinessProbe"]["httpGet"]["path"] != "/servez":
+                fault(f"{case.name}: readiness is asked for at another place than /servez")
+
+
 def check_version() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     workspace = re.search(r'^version = "(.*)"', (HERE / "../../Cargo.toml").read_text(), re.M).group(1)
@@ -116,7 +135,9 @@ def main() -> None:
         text = render(case)
         checked += check_schemas(case, text)
         check_golden(case, shorten(text), write)
+        check_readiness(case, text)
     refused = check_refused()
+    check_accepted()
     check_version()
     if write:
         (CHART / "README.md").write_text(readme.text(CHART))

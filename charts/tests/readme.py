@@ -18,7 +18,7 @@ def rows(text: str) -> list[tuple[str, str]]:
             elif waiting:
                 waiting.append(comment.group(2))
             continue
-        field = re.match(r"(\s*)([A-Za-z_]+):", line)
+        field = re.match(r"(\s*)([A-Za-z0-9_]+):", line)
         if field and len(field.group(1)) // 2 <= len(path):
             path[len(field.group(1)) // 2:] = [field.group(2)]
             if waiting:

@@ -49,7 +49,7 @@ def check_rights(pod: Pod, user: int, capabilities: int) -> None:
 
 
 def check_probes(pod: Pod, ready: int = 200) -> None:
-    for path, expected in [("/startupz", 200), ("/livez", 200), ("/readyz", ready)]:
+    for path, expected in [("/startupz", 200), ("/livez", 200), ("/servez", 200), ("/readyz", ready)]:
         status, answer = pod.get(path)
         check(f"{pod.name}: {path} {expected}", status == expected, f"{status} {answer}")
 
@@ -135,7 +135,7 @@ def main() -> None:
         check("quickstart: nothing lost, nothing crossed", " 0 lost" in summary and " 0 crossed" in summary, summary)
 
         hub.signal("TERM")
-        wait("SIGTERM takes readiness away", lambda: hub.get("/readyz")[0] == 503, hub.log)
+        wait("SIGTERM takes readiness for new work away, and not the packets", lambda: hub.get("/readyz")[0] == 503, hub.log)
         check_probes(hub, ready=503)
         check("packets go while it drains", goes())
         hub.signal("TERM")

@@ -8,7 +8,7 @@ mod certificates;
 mod kit;
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use certificates::{Alternative, Identity};
@@ -298,6 +298,17 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
     assert!(!done && error.contains("cluster.etcd"), "{error}");
     let a = Daemon::of(&shared);
     assert!(a.done(&["get", "tenants"]).contains("acme"));
+    drop(a);
+    // There is no way back that nobody means: its own catalog is that of before.
+    let mark = a_state_dir(&shared).join("cluster");
+    let begin_alone = || culvertd().arg("--config").arg(&alone).output().unwrap();
+    let refused = begin_alone();
+    let error = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && error.contains("cluster.etcd"), "{error}");
+    assert!(error.contains(&mark.display().to_string()), "{error}");
+    std::fs::remove_file(&mark).unwrap();
+    drop(Daemon::of(&alone));
+    let _a = Daemon::of(&shared);
     // And a copy of it is made as before, and is whole.
     let run = |arguments: &[&str]| {
         let output = culvertd().args(arguments).arg("--config").arg(&shared).output().unwrap();
@@ -313,6 +324,12 @@ fn a_node_that_was_alone_brings_its_catalog_along_once() {
     assert!(!done && error.contains("in etcd"), "{error}");
     let b = b.kill_and_start();
     assert!(b.done(&["get", "tenants"]).contains("acme"));
+}
+
+fn a_state_dir(config: &Path) -> PathBuf {
+    let text = std::fs::read_to_string(config).unwrap();
+    let config: toml::Table = text.parse().unwrap();
+    PathBuf::from(config["state_dir"].as_str().unwrap())
 }
 
 fn quickstart() -> Command {

@@ -66,10 +66,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "ike.port" "ike.port says which"
   "ike.natt_port" "ike.nattPort says which"
   "grpc.socket" "in the pod `culvert` looks for it where the chart puts it"
+  "grpc.tls" "grpc.tls.existingSecret has them"
   "metrics.listen" "listenAddress and metrics.port say where"
   "cluster.listen" "listenAddress says where"
+  "cluster.etcd" "cluster.etcd says where, and with it goes what else a cluster needs"
+  "cluster.prefix" "cluster.prefix says which"
+  "cluster.node" "a pod is the node of its name"
   "shutdown.drain" "shutdown.drainSeconds says how long"
+  "vault.key_file" "vault.existingSecret has it"
+  "bootstrap.file" "bootstrap.objects has them"
 -}}
+{{- if .Values.grpc.tls.existingSecret -}}
+{{- $_ := set $made "grpc.listen" "listenAddress and grpc.port say where" -}}
+{{- end -}}
+{{- if dig "router" "raw_esp" false (default dict .Values.extraConfig) -}}
+{{- fail "at '/extraConfig/router/raw_esp': ESP without UDP has no port, so no Service brings it to the pod" -}}
+{{- end -}}
 {{- range $setting, $instead := $made -}}
 {{- $parts := splitList "." $setting -}}
 {{- if hasKey (default dict (get $.Values.extraConfig (first $parts))) (last $parts) -}}
@@ -80,16 +92,56 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* What the schema cannot compare: two listeners of one port would let neither start. */}}
 {{- define "culvert.differ" -}}
-{{- $natt := include "culvert.nattPort" . -}}
-{{- if eq (include "culvert.ikePort" .) $natt -}}
-{{- fail (printf "at '/ike/nattPort': %s is the port of ike.port as well" $natt) -}}
+{{- $bound := list (list "/ike/port" (include "culvert.ikePort" .)) (list "/ike/nattPort" (include "culvert.nattPort" .)) -}}
+{{- if .Values.cluster.etcd -}}
+{{- $bound = prepend $bound (list "what the nodes say to each other" "4510") -}}
 {{- end -}}
-{{- if and .Values.grpc.tls.existingSecret (eq (int .Values.grpc.port) (int .Values.metrics.port)) -}}
-{{- fail (printf "at '/metrics/port': %d is the port of grpc.port as well" (int .Values.metrics.port)) -}}
+{{- include "culvert.ports" $bound -}}
+{{- $bound = list (list "/metrics/port" (int .Values.metrics.port | toString)) -}}
+{{- if .Values.grpc.tls.existingSecret -}}
+{{- $bound = prepend $bound (list "/grpc/port" (int .Values.grpc.port | toString)) -}}
+{{- end -}}
+{{- include "culvert.ports" $bound -}}
+{{- if not .Values.cluster.etcd -}}
+{{- $live := lookup "v1" "ConfigMap" .Release.Namespace (include "culvert.fullname" .) -}}
+{{- if regexMatch "(?m)^etcd = " (default "" (get (default dict $live.data) "culvertd.toml")) -}}
+{{- fail "at '/cluster/etcd': is empty, and this release is a cluster: what its nodes share would be left where it is, and they would begin with what they were before. Give all values with every upgrade, or take the ConfigMap away if it is meant" -}}
+{{- end -}}
 {{- end -}}
 {{- with .Values.ike.service.nodePort -}}
 {{- if eq (int .) (int (default 0 $.Values.ike.service.nattNodePort)) -}}
 {{- fail (printf "at '/ike/service/nattNodePort': %d is the port of ike.service.nodePort as well" (int .)) -}}
 {{- end -}}
 {{- end -}}
+{{- end -}}
+
+{{/* Fails where two of these, each with its place and its port, have the same port. */}}
+{{- define "culvert.ports" -}}
+{{- $taken := dict -}}
+{{- range . -}}
+{{- if hasKey $taken (last .) -}}
+{{- fail (printf "at '%s': %s is the port of %s as well" (first .) (last .) (get $taken (last .) | trimPrefix "/" | replace "/" ".")) -}}
+{{- end -}}
+{{- $_ := set $taken (last .) (first .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What Services to the outside have alike; `.` is their part of the values. */}}
+{{- define "culvert.outward" -}}
+type: {{ .type }}
+{{- if ne .type "ClusterIP" }}
+externalTrafficPolicy: {{ .externalTrafficPolicy }}
+{{- end }}
+{{- if eq .type "LoadBalancer" }}
+{{- with .loadBalancerClass }}
+loadBalancerClass: {{ . | quote }}
+{{- end }}
+{{- with .loadBalancerSourceRanges }}
+loadBalancerSourceRanges:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .ipFamilyPolicy }}
+ipFamilyPolicy: {{ . }}
+{{- end }}
 {{- end -}}

@@ -14,7 +14,7 @@ use culvert::daemon::reload::Reload;
 use culvert::daemon::{backup, catalog, check, nodes, recall};
 use culvert::logging::{Lines, Lost};
 use culvert::phase::Phases;
-use culvert::telemetry::Telemetry;
+use culvert::telemetry::{InTheWay, Telemetry};
 use culvert::tunnels::Tunnels;
 use culvert::wide::Wide;
 use culvert::{logging, server};
@@ -227,8 +227,8 @@ async fn serve(
     }
     let in_the_way = match &cluster {
         // etcd is away for all nodes at a time: if that were in the way none would be left, and tunnels need no writes.
-        Some(cluster) => cluster.astray(),
-        None => catalog.store_fault(),
+        Some(cluster) => InTheWay::OfAll(cluster.astray()),
+        None => InTheWay::OfChanges(catalog.store_fault()),
     };
     telemetry.node_runs(&node, &catalog, config.router.shards, in_the_way.clone()).await;
     let (probes, traced) = (telemetry.probes(), telemetry.traced());
@@ -277,7 +277,8 @@ async fn serve(
         let drain = if drained && !cut { drain.max(nodes::PASSES_ON) } else { drain };
         phases.end(drain, reason()).await;
     });
-    let served = server::serve_grpc(doors, access, catalog, tunnels, traced, in_the_way, phase).await;
+    let served =
+        server::serve_grpc(doors, access, catalog, tunnels, traced, in_the_way.why().clone(), phase).await;
     ended.abort();
     let how = how.latest();
     if let Some(cluster) = &cluster {

@@ -18,7 +18,7 @@ const MOST: usize = 1_000_000;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MetricsConfig {
-    /// Address and port of `/metrics`, `/livez`, `/readyz` and `/startupz`. Without one nothing listens.
+    /// Address and port of `/metrics`, `/livez`, `/readyz`, `/servez` and `/startupz`. Without one nothing listens.
     pub listen: Option<SocketAddr>,
     /// Peers of the node up to which each has series of its own; with more of them their tenants' sums are all there is.
     pub max_peers: usize,

@@ -26,6 +26,9 @@ pub fn open(
     let state_dir = &config.state_dir.0;
     let options = tenants::Options { audit_sink, ..options(config) };
     let shared = etcd.map(EtcdStore::new);
+    if shared.is_none() {
+        refuse_to_go_back(state_dir)?;
+    }
     let opened = match &shared {
         None => Catalog::open_with(state_dir, &options),
         Some(store) => {
@@ -47,6 +50,7 @@ pub fn open(
     // Before the first write to it: whoever is refused has left nothing there that an import would then meet.
     if is_shared {
         refuse_to_forget(&catalog, state_dir)?;
+        note_cluster(state_dir, &config.cluster.prefix).context("state_dir")?;
     }
     if let Some(file) = &config.bootstrap.file {
         bootstrap::run(&catalog, file)?;
@@ -81,6 +85,34 @@ fn refuse_to_forget(catalog: &Catalog, state_dir: &Path) -> anyhow::Result<()> {
          `culvertd import-state`, while nothing else is in etcd; or move {path} away, if they are not wanted"
     );
 }
+
+/// Says that the catalog of this node is in etcd from now on, and what lies in the state directory is as old as that.
+fn note_cluster(state_dir: &Path, prefix: &str) -> anyhow::Result<()> {
+    let mark = state_dir.join(CLUSTER_MARK);
+    if std::fs::read_to_string(&mark).is_ok_and(|there| there == prefix) {
+        return Ok(());
+    }
+    std::fs::write(&mark, prefix).with_context(|| mark.display().to_string())
+}
+
+/// A node of a cluster that is started without `cluster.etcd`, as by an upgrade with a value left out, would begin with what its catalog was before
+/// the cluster, or with none: with tenants that were deleted since, and tokens that were revoked.
+fn refuse_to_go_back(state_dir: &Path) -> anyhow::Result<()> {
+    let mark = state_dir.join(CLUSTER_MARK);
+    match std::fs::read_to_string(&mark) {
+        Ok(prefix) => bail!(
+            "cluster.etcd: is empty, but this node was one of the cluster below {prefix}, and what is in {} is from before: set it again; or remove {}, if \
+             the node is to be alone and begin with that",
+            state_dir.display(),
+            mark.display()
+        ),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("state_dir: {}", mark.display())),
+    }
+}
+
+/// The file that says which cluster a node was one of, by its prefix in etcd.
+const CLUSTER_MARK: &str = "cluster";
 
 fn options(config: &Config) -> tenants::Options {
     let (audit, key_file) = (config.audit.limits(), config.vault.key_file.clone());

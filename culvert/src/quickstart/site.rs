@@ -18,7 +18,7 @@ use crate::quickstart::Arguments;
 use crate::quickstart::directory::Directory;
 use crate::quickstart::fleet::Front;
 use crate::server::{self, ServeError};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{InTheWay, Telemetry};
 use crate::tunnels::Tunnels;
 
 /// A running concentrator.
@@ -89,7 +89,8 @@ impl Site {
         let (ike_port, natt_port) = node.ports();
         let tunnels = Tunnels::new(&node, vec![address.to_string()], arguments.shards.into());
         let in_the_way = catalog.store_fault();
-        telemetry.node_runs(&node, &catalog, arguments.shards.into(), in_the_way.clone()).await;
+        let told = InTheWay::OfChanges(in_the_way.clone());
+        telemetry.node_runs(&node, &catalog, arguments.shards.into(), told).await;
         let access = Access::open(catalog.clone());
         access.tell(&telemetry.others());
         let phases = Phases::new();

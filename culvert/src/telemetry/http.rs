@@ -166,8 +166,9 @@ async fn answer(request: &Request<Incoming>, served: &Served) -> Response<Full<B
         "/metrics" => served.metrics().await,
         "/livez" => probe(probes.live()),
         "/readyz" => probe(probes.ready()),
+        "/servez" => probe(probes.serves()),
         "/startupz" => probe(probes.startup()),
-        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz and /startupz"),
+        _ => text(StatusCode::NOT_FOUND, "there are /metrics, /livez, /readyz, /servez and /startupz"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the daemon tells of itself to programs that watch it.
 //!
-//! * `probes.rs`: whether it has started, lives, and is ready for work.
+//! * `probes.rs`: whether it has started, lives, is ready for work, and serves packets.
 //! * `metrics/`: numbers, read when somebody asks.
 //! * `http.rs` serves both to who asks, and takes it in time (`prompt.rs`); `otlp/` sends numbers and spans to a collector.
 //! * `rpc.rs`: spans of requests, and the context that comes with them.
@@ -19,5 +19,5 @@ mod service;
 
 pub use exports::Exports;
 pub use memory::resident_bytes;
-pub use probes::Probes;
+pub use probes::{InTheWay, Probes};
 pub use service::{Telemetry, TelemetryError};

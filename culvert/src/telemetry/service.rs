@@ -6,14 +6,13 @@ use std::sync::Arc;
 
 use actors::{Node, SpanSink};
 use tenants::Catalog;
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::exports::Exports;
 use super::http::{self, Served};
 use super::metrics::{Bounds, Others, Source};
 use super::otlp::{CollectorError, Exporter, Exporting, LogQueue};
-use super::probes::Probes;
+use super::probes::{InTheWay, Probes};
 use super::rpc::Traced;
 use crate::config::{MetricsConfig, OtlpConfig};
 
@@ -112,7 +111,7 @@ impl Telemetry {
         node: &Node,
         catalog: &Arc<Catalog>,
         shards: usize,
-        in_the_way: watch::Receiver<Option<String>>,
+        in_the_way: InTheWay,
     ) {
         self.probes.started(node.health(), in_the_way);
         let told = (self.probes.clone(), self.bounds);

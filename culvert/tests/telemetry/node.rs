@@ -7,7 +7,7 @@ use actors::{Node, NodeConfig};
 use culvert::config::MetricsConfig;
 use culvert::telemetry::http::{self, Served};
 use culvert::telemetry::metrics::{Others, Source};
-use culvert::telemetry::{Exports, Probes};
+use culvert::telemetry::{Exports, InTheWay, Probes};
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
 use tenants::Catalog;
@@ -46,7 +46,7 @@ impl Running {
         let listener = http::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let metrics = listener.local_addr().unwrap();
         tokio::spawn(http::serve(listener, served.clone()));
-        probes.started(node.health(), catalog.store_fault());
+        probes.started(node.health(), InTheWay::OfChanges(catalog.store_fault()));
         let source = Source::new(
             Arc::clone(&catalog),
             node.control(),

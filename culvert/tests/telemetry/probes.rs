@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use actors::Health;
 use culvert::telemetry::http::Served;
-use culvert::telemetry::{Probes, http};
+use culvert::telemetry::{InTheWay, Probes, http};
 use tokio::sync::watch;
 
 use crate::http::{get, said};
@@ -54,13 +54,14 @@ fn probes_say_what_is_in_the_way() {
 
     let (health, of_node) = watch::channel(Health::default());
     let (store, of_store) = watch::channel(None);
-    probes.started(of_node, of_store);
+    assert_eq!(get(address, "/servez"), (503, "the node is starting\n".to_owned()));
+    probes.started(of_node, InTheWay::OfChanges(of_store));
     assert_eq!(get(address, "/startupz").0, 200);
     assert_eq!(get(address, "/readyz"), (200, "ok\n".to_owned()));
     store.send_replace(Some("no space left on device".to_owned()));
     let (status, why) = get(address, "/readyz");
     assert!(status == 503 && why.contains("no space left"), "{status} {why}");
-    assert_eq!(get(address, "/livez").0, 200);
+    assert_eq!((get(address, "/livez").0, get(address, "/servez").0), (200, 200), "packets go on");
     health.send_modify(|health| health.failed = Some("the dispatcher panicked".to_owned()));
     assert_eq!(get(address, "/livez"), (503, "the dispatcher panicked\n".to_owned()));
 

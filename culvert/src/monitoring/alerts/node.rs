@@ -151,7 +151,7 @@ pub(super) const ALERTS: &[Alert] = &[
         minutes: 5,
         summary: "{{ $labels.instance }} is not ready",
         cause: None,
-        runbook: "`/readyz` of the node says what is in the way: a store that does not take writes, a thread that does not answer, a node that is cut off from all others of its cluster, or that it is going down.",
+        runbook: "`/readyz` of the node says what is in the way: a store that does not take writes, a thread that does not answer, a node that is cut off from all others of its cluster, or that it is going down. `/servez` says whether packets go on here all the same.",
         labels: NODE,
         fires: Trial { series: &[(query!("$0{instance=\"a\"}", READY), "0x10")], minute: 6 },
         rests: Trial { series: &[(query!("$0{instance=\"a\"}", READY), "1x10")], minute: 6 },
