@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ike::Identity;
+use ike::{Identity, IkeProposal};
 use tenants::Cidr;
 
 use super::cisco::merged;
 use super::dialects::proposals;
 use super::lines::Source;
-use super::{identity, is_placeholder, key_of, seconds};
+use super::{boolean, identity, is_placeholder, key_of, of_address, seconds};
 use crate::exchange::export::libreswan::OF;
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 use crate::exchange::suite::{NO_PFS, Suite, Word};
@@ -103,7 +103,7 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
             continue;
         }
         if let Some(tunnel) = tunnel(section, &values, notes) {
-            add(&mut found, tunnel);
+            add(&mut found, tunnel, &section.place, notes);
         }
     }
     for tunnel in &mut found.tunnels {
@@ -240,18 +240,12 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
     } else {
         ("left", "right")
     };
-    for key in ["authby", "leftauth", "rightauth"] {
-        if let Some((auth, place)) =
-            values.get(key).filter(|(auth, _)| !["secret", "psk"].contains(&auth.as_str()))
-        {
-            notes.add(
-                place,
-                format!(
-                    "{key}={auth} is not taken over, nor is the connection: Culvert knows pre-shared keys"
-                ),
-            );
-            return None;
-        }
+    if let Some((fault, place)) = foreign(section, values) {
+        notes.add(
+            place,
+            format!("{fault} is not taken over, nor is the connection: Culvert knows pre-shared keys"),
+        );
+        return None;
     }
     let (device, culvert) = (end(own, section, values, notes), end(other, section, values, notes));
     let (device, culvert) = device.zip(culvert)?;
@@ -266,7 +260,12 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         }
         _ => false,
     };
-    let aggressive = ["aggressive", "aggrmode"].iter().any(|key| value(key) == Some("yes"));
+    let is_on = |key: &str, notes: &mut Notes| {
+        // What `auto` says goes without saying.
+        let said = values.get(key).filter(|(value, _)| value != "auto");
+        said.is_some_and(|(value, place)| boolean(value, place, notes))
+    };
+    let aggressive = is_on("aggressive", notes) | is_on("aggrmode", notes);
     let ike = proposals(values.get("ike"), None, notes);
     // There are no lists within a proposal of IKEv1.
     let ike = if v1 { merged(ike) } else { ike };
@@ -281,14 +280,6 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         _ if device.addresses.is_empty() => Starts::Device,
         _ => Starts::Culvert,
     };
-    let time = |key: &str, notes: &mut Notes| {
-        let (value, place) = values.get(key)?;
-        let time = seconds(value);
-        if time.is_none() {
-            notes.add(place, format!("{key}={value} is no time"));
-        }
-        time.filter(|time| *time > 0)
-    };
     let known = |key: &str| KNOWN.contains(&key) || OWN.contains(&key);
     for (key, (_, place)) in values.iter().filter(|(key, _)| !known(key)) {
         notes.add(place, format!("{key} is not taken over"));
@@ -300,12 +291,36 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         device,
         key: Key::Unknown,
         ike,
-        ike_life: Life { rekey: None, life: time("ikelifetime", notes) },
-        dpd: time("dpddelay", notes),
+        ike_life: Life { rekey: None, life: time("ikelifetime", values, notes) },
+        dpd: time("dpddelay", values, notes),
         starts,
-        force_udp: ["encapsulation", "forceencaps"].iter().any(|key| value(key) == Some("yes")),
+        force_udp: is_on("encapsulation", notes) | is_on("forceencaps", notes),
         children: vec![child],
     })
+}
+
+/// What keeps it from authenticating by a pre-shared key, and where that stands. Who does not say how has a certificate, at either of the two.
+fn foreign<'a>(section: &'a Section, values: &'a Values) -> Option<(String, &'a Place)> {
+    ["leftauth", "rightauth"].into_iter().find_map(|key| {
+        match values
+            .get(key)
+            .map(|said| (key, said))
+            .or_else(|| values.get("authby").map(|said| ("authby", said)))
+        {
+            Some((_, (auth, _))) if ["secret", "psk"].contains(&auth.as_str()) => None,
+            Some((key, (auth, place))) => Some((format!("{key}={auth}"), place)),
+            None => Some(("a certificate, which goes without authby=secret,".to_owned(), &section.place)),
+        }
+    })
+}
+
+fn time(key: &str, values: &Values, notes: &mut Notes) -> Option<u64> {
+    let (value, place) = values.get(key)?;
+    let time = seconds(value);
+    if time.is_none() {
+        notes.add(place, format!("{key}={value} is no time"));
+    }
+    time.filter(|time| *time > 0)
 }
 
 /// What [`tunnel`] and [`child`] look at.
@@ -356,7 +371,7 @@ fn end(side: &str, section: &Section, values: &Values, notes: &mut Notes) -> Opt
     }
     let identity = match values.get(&format!("{side}id")) {
         Some((id, place)) => end_identity(id, place, notes),
-        None => addresses.first().and_then(|address| address.parse().ok()),
+        None => addresses.first().and_then(|address| of_address(address)),
     };
     if identity.is_none() {
         notes.add(&section.place, format!("{side}id is missing: such a connection is not taken over"));
@@ -387,23 +402,16 @@ fn child(
         return None;
     }
     let cut = ["sha2-truncbug", "sha2_truncbug"].iter().find_map(|key| values.get(*key));
-    let cut = cut.filter(|(value, _)| value == "yes");
+    let cut = cut.filter(|(value, place)| boolean(value, place, notes));
     if let Some((_, place)) = cut.filter(|_| !v1) {
         notes.add(place, "Culvert cuts SHA-256 short in IKEv1 alone: not taken over");
     }
     let truncated = cut.is_some() && v1;
-    // Libreswan takes the groups of IKE where none is said, unless it is told to do without.
-    let pfs = value("pfs");
-    let mut groups: Vec<Word> = Vec::new();
-    if pfs != Some("no") && value("ikev2").or(pfs).is_some() {
-        groups.extend(ike.iter().flat_map(|suite| suite.groups.iter().copied()));
-        if !groups.is_empty() {
-            groups.push(NO_PFS);
-        }
-    }
+    let has_pfs = has_pfs(values, notes);
+    let groups = if has_pfs { renewal_groups(v1, ike) } else { Vec::new() };
     let mut esp = proposals(values.get("esp").or_else(|| values.get("phase2alg")), Some(&groups), notes);
     for suite in &mut esp {
-        if pfs == Some("no") {
+        if !has_pfs && values.contains_key("pfs") {
             suite.groups.clear();
         }
         for word in suite.integrity.iter_mut().filter(|word| truncated && **word == "sha256") {
@@ -411,8 +419,32 @@ fn child(
         }
     }
     let esp = if v1 { merged(esp) } else { esp };
-    let life = ["salifetime", "keylife", "lifetime"].iter().find_map(|key| value(key)).and_then(seconds);
+    let life = ["salifetime", "keylife", "lifetime"].iter().find_map(|key| time(key, values, notes));
     Some(Child { name, transport, culvert, device, esp, life: Life { rekey: None, life }, life_bytes: None })
+}
+
+/// Whether a child is renewed with a key exchange of its own, whatever `esp` says. At Libreswan that goes without saying.
+fn has_pfs(values: &Values, notes: &mut Notes) -> bool {
+    if let Some((pfs, place)) = values.get("pfs") {
+        return boolean(pfs, place, notes);
+    }
+    let of_strongswan = ["keyexchange", "leftauth", "rightauth"].iter().any(|key| values.contains_key(*key))
+        || ["ike", "esp"].iter().any(|key| values.get(*key).is_some_and(|(text, _)| text.ends_with('!')));
+    values.contains_key("ikev2") || !of_strongswan
+}
+
+/// The groups of IKE, as Libreswan has it, or those that Culvert has for it; and that it may be without, which leaves it to the device.
+fn renewal_groups(v1: bool, ike: &[Suite]) -> Vec<Word> {
+    let defaults = if v1 { IkeProposal::defaults_in_v1() } else { IkeProposal::defaults() };
+    let defaults = defaults.iter().filter_map(|proposal| Suite::of_ike(&proposal.to_string()).ok());
+    let all = if ike.is_empty() { defaults.collect() } else { ike.to_vec() };
+    let mut groups: Vec<Word> = Vec::new();
+    for group in all.iter().flat_map(|suite| suite.groups.iter().copied()).chain([NO_PFS]) {
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    groups
 }
 
 /// The subnets of a side, or the side itself.
@@ -439,19 +471,28 @@ fn subnets(side: &str, values: &Values, notes: &mut Notes) -> Vec<Cidr> {
     all
 }
 
-/// Connections of the same two ends are children of one peer.
-fn add(found: &mut Found, mut tunnel: Tunnel) {
+/// Connections of the same two ends are children of one peer, which is said once what the first of them says of it.
+fn add(found: &mut Found, tunnel: Tunnel, place: &Place, notes: &mut Notes) {
     let same = |other: &&mut Tunnel| {
         (other.version, &other.culvert, &other.device) == (tunnel.version, &tunnel.culvert, &tunnel.device)
     };
-    match found.tunnels.iter_mut().find(same) {
-        Some(there) => {
-            for child in tunnel.children.drain(..) {
-                if there.children.iter().all(|other| other.name != child.name) {
-                    there.children.push(child);
-                }
-            }
-        }
-        None => found.tunnels.push(tunnel),
+    let Some(there) = found.tunnels.iter_mut().find(same) else {
+        return found.tunnels.push(tunnel);
+    };
+    let differing = [
+        ("ike", there.ike != tunnel.ike),
+        ("ikelifetime", there.ike_life != tunnel.ike_life),
+        ("dpddelay", there.dpd != tunnel.dpd),
+        ("auto", there.starts != tunnel.starts),
+        ("encapsulation", there.force_udp != tunnel.force_udp),
+    ];
+    for (key, _) in differing.iter().filter(|(_, differs)| *differs) {
+        notes.add(
+            place,
+            format!(
+                "{key} is of the peer, and another connection with it before has it otherwise, which is taken"
+            ),
+        );
     }
+    there.children.extend(tunnel.children);
 }

@@ -23,7 +23,11 @@ mod tests_cisco;
 #[cfg(test)]
 mod tests_left_out;
 #[cfg(test)]
+mod tests_names;
+#[cfg(test)]
 mod tests_rules;
+#[cfg(test)]
+mod tests_strongswan;
 
 use std::net::IpAddr;
 
@@ -109,6 +113,18 @@ fn starts(answers: Option<&Place>, addresses: &[String], notes: &mut Notes) -> S
 /// Who is at an address. A name is none of those who are there: devices say the address that it resolves to.
 fn of_address(text: &str) -> Option<Identity> {
     text.parse().ok().map(Identity::address)
+}
+
+/// Whether it is on, in any of the words for it. Of another it is told that it is not known.
+fn boolean(text: &str, place: &Place, notes: &mut Notes) -> bool {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" | "enabled" | "on" => true,
+        "no" | "false" | "0" | "disabled" | "off" => false,
+        _ => {
+            notes.add(place, format!("{text} is neither yes nor no: no is taken"));
+            false
+        }
+    }
 }
 
 /// Whether it stands for what somebody is to put there: `<PRE-SHARED-KEY>`.
