@@ -59,9 +59,8 @@ enum Task {
     Backup {
         /// The file; an earlier copy there is replaced once the new one is whole
         file: PathBuf,
-        /// Where the daemon serves its API, if not where the configuration says
-        #[arg(long, value_name = "URL")]
-        server: Option<String>,
+        #[command(flatten)]
+        asked: backup::Asked,
     },
     /// Copy the catalog of the state directory into etcd (cluster.etcd), which has none yet: once, while the daemon is stopped.
     ///
@@ -107,9 +106,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             runtime()?.block_on(serve(config, reload, &log.lines, log.lost, huge_pages))
         }
         Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
-        Some(Task::Backup { file, server }) => {
-            say(&runtime()?.block_on(backup::run(&config, file, server.as_deref()))?)
-        }
+        Some(Task::Backup { file, asked }) => say(&runtime()?.block_on(backup::run(&config, file, asked))?),
         Some(Task::ImportState) => {
             let import = async { tokio::task::spawn_blocking(move || catalog::import(&config)).await };
             say(&runtime()?.block_on(import)??)
