@@ -36,6 +36,7 @@ pub(crate) struct Manifest {
 
 /// An object, or a part of one: what is sent to a node is whole, so a part needs the rest of what is there.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are of the large one")]
 pub(crate) enum Wanted {
     Object(v1::Object),
     /// Of the tenant that the manifest names.

@@ -251,7 +251,8 @@ impl<'a> Reader<'a> {
             self.next();
         }
         if matches!(self.words, ["interval", _, ..]) {
-            (self.next(), self.next());
+            self.next();
+            self.next();
         }
     }
 

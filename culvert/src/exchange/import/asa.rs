@@ -158,9 +158,7 @@ impl Config {
                 }
             }
             ["crypto", "ipsec", "security-association", "lifetime", rest @ ..] => {
-                if !self.lives.set(rest) {
-                    notes.add(place, "no lifetime that is known here");
-                }
+                self.lives.read(rest, place, notes);
             }
             [
                 "crypto",

@@ -21,22 +21,16 @@ pub(super) struct Lives {
 }
 
 impl Lives {
-    /// The words behind `security-association lifetime`; whether they are understood.
-    pub(super) fn set(&mut self, words: &[&str]) -> bool {
-        let (unit, number) = match words {
-            [unit, number] => (*unit, number.parse::<u64>().ok()),
-            _ => return false,
-        };
-        match (unit, number) {
-            ("seconds", Some(seconds)) => self.seconds = Some(seconds),
-            ("days", Some(days)) => self.seconds = days.checked_mul(86_400),
-            ("kilobytes", Some(kilobytes)) => self.kilobytes = Some(kilobytes),
-            ("kilobytes", None) if words.contains(&"unlimited") || words.contains(&"disable") => {
-                self.kilobytes = Some(0)
-            }
-            _ => return false,
+    /// The words behind `security-association lifetime`.
+    pub(super) fn read(&mut self, words: &[&str], place: &Place, notes: &mut Notes) {
+        let number = words.last().and_then(|number| number.parse::<u64>().ok());
+        match (words, number) {
+            (["seconds", _], Some(seconds)) => self.seconds = Some(seconds),
+            (["days", _], Some(days)) => self.seconds = days.checked_mul(86_400),
+            (["kilobytes", _], Some(kilobytes)) => self.kilobytes = Some(kilobytes),
+            (["kilobytes", "unlimited" | "disable"], _) => self.kilobytes = Some(0),
+            _ => notes.add(place, "no lifetime that is known here"),
         }
-        true
     }
 
     /// What is not said here is what the whole device has.
@@ -95,9 +89,7 @@ impl Entry {
                 notes.add(place, "the group that pfs stands for depends on the device's version: say which")
             }
             ["security-association", "lifetime", rest @ ..] => {
-                if !self.lives.set(rest) {
-                    notes.add(place, "no lifetime that is known here");
-                }
+                self.lives.read(rest, place, notes);
             }
             ["connection-type", kind] => self.answers = (*kind == "answer-only").then(|| place.clone()),
             // A matter of the device alone.

@@ -146,9 +146,7 @@ impl Config {
             }
             ["crypto", "map", ..] => notes.add(place, "the map is not taken over"),
             ["crypto", "ipsec", "security-association", "lifetime", rest @ ..] => {
-                if !self.lives.set(rest) {
-                    notes.add(place, "no lifetime that is known here");
-                }
+                self.lives.read(rest, place, notes);
             }
             [
                 "crypto",

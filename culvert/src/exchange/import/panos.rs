@@ -414,6 +414,8 @@ impl Config {
 
 /// Subnets of the device and of Culvert.
 type Pair = (Cidr, Cidr);
+/// By the name that the device has for them.
+type Named = (String, Pair);
 
 /// The children that proxy IDs are of, as the device calls them: one for each, but where an exporter has taken a child apart into all pairs
 /// of its subnets, `lan--1`, `lan--2` and so on.
@@ -422,7 +424,7 @@ fn children_of(ids: &[ProxyId], notes: &mut Notes) -> Vec<(String, Vec<Pair>)> {
         let (base, number) = name.rsplit_once(OF)?;
         number.parse::<usize>().is_ok().then(|| base.to_owned())
     };
-    let mut groups: Vec<(Option<String>, Vec<(String, Pair)>)> = Vec::new();
+    let mut groups: Vec<(Option<String>, Vec<Named>)> = Vec::new();
     for id in ids {
         let Some(pair) = id.device.zip(id.culvert) else {
             notes.add(&id.place, "the proxy ID does not say both sides: it is not taken over");
