@@ -5,7 +5,6 @@
 //! `valueBase64`, `valueFromFile` (relative to the manifest; one line break at the end is not part of it) and `valueFromEnv`.
 //! `kind: Policy` has the name of a tenant and its `rules`, and leaves the rest of the tenant as it is.
 
-use std::collections::HashMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -17,57 +16,13 @@ use ike::config::Psk;
 use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
-use crate::console::failure::{Failure, exit};
+use crate::console::failure::Failure;
 use crate::console::message::from_json;
 use crate::console::name::{full_name, full_tenant};
+use crate::manifest::wanted::{Manifest, Wanted, joined};
 
 /// Greatest manifest: a hundred thousand peers of some hundred octets.
 const MAX_MANIFEST: u64 = 256 << 20;
-
-/// What a document describes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Manifest {
-    /// Resource name.
-    pub(crate) name: String,
-    /// Where it stands: `file, document 2 (Peer tenants/acme/peers/b1)`.
-    pub(crate) place: String,
-    pub(crate) wanted: Wanted,
-}
-
-/// An object, or a part of one: what is sent to a node is whole, so a part needs the rest of what is there.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "nearly all are of the large one")]
-pub(crate) enum Wanted {
-    Object(v1::Object),
-    /// Of the tenant that the manifest names.
-    Policy(v1::Policy),
-}
-
-impl Manifest {
-    /// The tenant whose rest it leaves as it is.
-    pub(crate) fn part_of(&self) -> Option<&str> {
-        matches!(self.wanted, Wanted::Policy(_)).then_some(self.name.as_str())
-    }
-
-    /// Where it stands, and the whole object, which of a part is that of `there`. Its etag says that nobody may change the rest meanwhile.
-    ///
-    /// # Errors
-    /// If there is nothing that it could be a part of.
-    pub(crate) fn whole(self, there: Option<v1::Tenant>) -> Result<(String, v1::Object), Failure> {
-        match (self.wanted, there) {
-            (Wanted::Object(object), _) => Ok((self.place, object)),
-            (Wanted::Policy(policy), Some(tenant)) => {
-                let tenant = v1::Tenant { policy: Some(policy), ..tenant };
-                Ok((self.place, v1::Object { kind: Some(Kind::Tenant(tenant)) }))
-            }
-            (Wanted::Policy(_), None) => Err(Failure::new(
-                exit::NOT_FOUND,
-                format!("{}: there is no {}, and a policy alone makes none", self.place, self.name),
-            )
-            .hint("`kind: Tenant` says what else there is of it, its uplink for instance")),
-        }
-    }
-}
 
 /// What is read of secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,36 +73,6 @@ fn read_with(paths: &[PathBuf], values: Values) -> Result<Vec<Manifest>, Failure
         return Err(failure);
     }
     Ok(manifests)
-}
-
-/// With each policy in its tenant, if that is there too.
-fn joined(manifests: Vec<Manifest>, faults: &mut Vec<String>) -> Vec<Manifest> {
-    let mut policies: HashMap<String, (String, v1::Policy)> = HashMap::new();
-    let whole: std::collections::HashSet<String> = manifests
-        .iter()
-        .filter(|m| matches!(&m.wanted, Wanted::Object(v1::Object { kind: Some(Kind::Tenant(_)) })))
-        .map(|m| m.name.clone())
-        .collect();
-    let mut kept = Vec::with_capacity(manifests.len());
-    for manifest in manifests {
-        match manifest.wanted {
-            Wanted::Policy(policy) if whole.contains(&manifest.name) => {
-                policies.insert(manifest.name, (manifest.place, policy));
-            }
-            wanted => kept.push(Manifest { wanted, ..manifest }),
-        }
-    }
-    for manifest in &mut kept {
-        let Wanted::Object(v1::Object { kind: Some(Kind::Tenant(tenant)) }) = &mut manifest.wanted else {
-            continue;
-        };
-        let Some((place, policy)) = policies.remove(&manifest.name) else { continue };
-        match tenant.policy {
-            Some(_) => faults.push(format!("{place}: {} has a policy too", manifest.place)),
-            None => tenant.policy = Some(policy),
-        }
-    }
-    kept
 }
 
 /// Where a text comes from.
@@ -363,6 +288,7 @@ fn read(path: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::failure::exit;
 
     fn kind(manifest: &Manifest) -> Option<&Kind> {
         match &manifest.wanted {

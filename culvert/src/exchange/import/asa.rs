@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use ike::Identity;
 
-use super::acl::{List, Masks, Objects, subnet};
-use super::cisco::{Draft, Entry, Interface, Lives, Policies, Policy, Set, all_of, merged};
+use super::acl::List;
+use super::acl_entry::{Masks, Objects, subnet};
+use super::cisco::{Draft, Entry, Lives, Policies, Policy, Set, all_of, merged};
+use super::interface::Interface;
 use super::lines::{Block, Line, Source, blocks, lines};
 use super::{add_algorithm, identity, plain_key, starts, usable};
 use crate::exchange::export::asa::{ESP, GROUPS, IKEV1, IKEV2, PRF, TRANSFORMS};

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use ike::Identity;
 
-use super::acl::{List, Masks, Objects, subnet};
-use super::cisco::{Draft, Entry, Interface, Lives, Policies, Policy, Set, all_of, merged, note_defaults};
+use super::acl::List;
+use super::acl_entry::{Masks, Objects, subnet};
+use super::cisco::{Draft, Entry, Lives, Policies, Policy, Set, all_of, merged, note_defaults};
+use super::interface::Interface;
 use super::ios_keys::{Keys, key_of_line, keyring};
 use super::ios_parts::{Profile, entry, profile, suite};
 use super::lines::{Block, Source, blocks, lines};

@@ -3,7 +3,7 @@
 use ike::Identity;
 use tenants::Cidr;
 
-use super::acl::{Masks, subnet};
+use super::acl_entry::{Masks, subnet};
 use super::lines::Line;
 use super::plain_key;
 use crate::exchange::model::{Key, Notes, Place};

@@ -4,16 +4,20 @@
 //! all of a device's configuration, is passed over.
 
 mod acl;
+mod acl_entry;
 mod asa;
 mod cisco;
 mod dialects;
+mod interface;
 mod ios;
 mod ios_keys;
 mod ios_parts;
 mod ipsec;
+mod ipsec_child;
 mod lines;
 mod order;
 mod panos;
+mod panos_ids;
 mod sections;
 mod swanctl;
 #[cfg(test)]
