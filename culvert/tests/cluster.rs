@@ -393,3 +393,17 @@ fn a_node_in_which_a_part_fails_leaves_its_slots_to_their_standbys() {
     // One that its owner has ended in order is nobody's.
     until("b goes on with it", || shows(&["1", "b"]));
 }
+
+/// Whoever starts a node can end it at any time: also while it waits for the place that the process before it had.
+#[test]
+fn a_node_that_is_told_to_end_while_it_starts_does() {
+    let Some(servers) = Servers::start(1) else { return };
+    let config = write_config(&servers, "a", "key");
+    drop(Daemon::of(&config));
+    let (mut child, mut log) = spawn(culvertd(), &config);
+    said(&mut log, "waits for the lease of an earlier process of this node");
+    let told = std::time::Instant::now();
+    assert!(Command::new("kill").arg(child.id().to_string()).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    assert!(told.elapsed() < std::time::Duration::from_secs(3), "{:?}", told.elapsed());
+}

@@ -577,3 +577,21 @@ fn a_start_that_fails_keeps_the_list_of_tunnels_to_call_back() {
     assert!(!list.exists());
     daemon.signal("TERM");
 }
+
+/// What the environment has decided the file does not change, and that is all that is said of it.
+#[test]
+fn a_level_that_the_environment_has_decided_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = daemon::culvertd();
+    command.env("CULVERT_LOG", "info");
+    let mut daemon = Daemon::run(command, &configure(directory.path(), 0, "info"));
+    configure(directory.path(), 0, "debug");
+    for _ in 0..2 {
+        let records = daemon.reload();
+        let said: Vec<&str> = records.iter().map(|record| record["message"].as_str().unwrap()).collect();
+        let of_level: Vec<&&str> = said.iter().filter(|said| said.contains("CULVERT_LOG")).collect();
+        assert_eq!(of_level.len(), 1, "{said:#?}");
+        assert!(said.iter().all(|said| !said.contains("changes at once")), "{said:#?}");
+        assert_eq!(records.last().unwrap()["changed"], "nothing");
+    }
+}

@@ -20,7 +20,7 @@ use culvert::wide::Wide;
 use culvert::{logging, server};
 use latest::{Follow as _, Latest as _};
 use router::HugePages;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 /// Gives memory back to the system when tunnels go, which that of glibc does not: it keeps what lies between others.
@@ -59,9 +59,8 @@ enum Task {
     Backup {
         /// The file; an earlier copy there is replaced once the new one is whole
         file: PathBuf,
-        /// Where the daemon serves its API, if not where the configuration says
-        #[arg(long, value_name = "URL")]
-        server: Option<String>,
+        #[command(flatten)]
+        asked: backup::Asked,
     },
     /// Copy the catalog of the state directory into etcd (cluster.etcd), which has none yet: once, while the daemon is stopped.
     ///
@@ -107,9 +106,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             runtime()?.block_on(serve(config, reload, &log.lines, log.lost, huge_pages))
         }
         Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
-        Some(Task::Backup { file, server }) => {
-            say(&runtime()?.block_on(backup::run(&config, file, server.as_deref()))?)
-        }
+        Some(Task::Backup { file, asked }) => say(&runtime()?.block_on(backup::run(&config, file, asked))?),
         Some(Task::ImportState) => {
             let import = async { tokio::task::spawn_blocking(move || catalog::import(&config)).await };
             say(&runtime()?.block_on(import)??)
@@ -134,6 +131,30 @@ const MOVES_AT_MOST: Duration = Duration::from_secs(15);
 /// rest of the start has its time as well. What ends before is started again later and later.
 const ETCD_AT_MOST: Duration = Duration::from_secs(100);
 
+/// Who is told to end.
+struct Told {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Told {
+    /// Waits for it.
+    async fn signal(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+
+    /// A step of the start. `None` if the end comes first: there is nothing yet to go down in order.
+    async fn unless<T>(&mut self, step: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = step => Some(done),
+            _ = self.signal() => None,
+        }
+    }
+}
+
 async fn serve(
     config: Config,
     mut reload: Reload,
@@ -142,8 +163,10 @@ async fn serve(
     huge_pages: std::io::Result<HugePages>,
 ) -> anyhow::Result<()> {
     // Before anything is announced: a signal from here on ends the daemon in order.
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let mut told = Told {
+        terminate: signal(SignalKind::terminate()).context("SIGTERM")?,
+        interrupt: signal(SignalKind::interrupt()).context("SIGINT")?,
+    };
     let _too_large = signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ")?;
     let mut hangup = signal(SignalKind::hangup()).context("SIGHUP")?;
     tokio::spawn(async move {
@@ -162,35 +185,50 @@ async fn serve(
     }
     let etcd = catalog::etcd(&config)?;
     if let Some(etcd) = &etcd {
-        tokio::select! {
-            answers = etcd.answers(ETCD_AT_MOST) => answers.context("cluster.etcd")?,
-            // There is nothing yet to go down in order.
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-        }
+        let Some(answers) = told.unless(etcd.answers(ETCD_AT_MOST)).await else { return Ok(()) };
+        answers.context("cluster.etcd")?;
     }
     let (settings, of_nodes, audit_sink) = (config.clone(), etcd.clone(), logs.map(|logs| logs as _));
-    let catalog = tokio::task::spawn_blocking(move || catalog::open(&settings, etcd, audit_sink)).await??;
+    let open = tokio::task::spawn_blocking(move || catalog::open(&settings, etcd, audit_sink));
+    let Some(catalog) = told.unless(open).await else { return Ok(()) };
+    let catalog = catalog??;
     let access = Access::new(Arc::clone(&catalog), &config.grpc)?;
     let doors = Doors::bind(&config.grpc, &config.state_dir.0).await?;
     let recall = recall::read(&config.state_dir.0);
-    let joined = nodes::join(&config, of_nodes).await?;
+    let own_config = node_config(&config)?;
+    let Some(joined) = told.unless(nodes::join(&config, of_nodes)).await else { return Ok(()) };
+    let joined = joined?;
     // In a cluster slots are given out.
     let slot = joined.as_ref().map_or(config.router.slot, nodes::Joined::slot);
     let homes = joined.as_ref().map(nodes::Joined::homes).unwrap_or_default();
     let others = joined.as_ref().map(nodes::Joined::others).unwrap_or_default();
     let spans = telemetry.spans();
-    let node_config = NodeConfig { recall, spans, slot, homes, others, ..node_config(&config)? };
+    let node_config = NodeConfig { recall, spans, slot, homes, others, ..own_config };
     let elsewhere = joined.as_ref().map(nodes::Joined::elsewhere);
     if let Err(error) = &huge_pages {
         tracing::debug!(%error, "whether there are huge pages is the system's to say");
     }
     let huge_pages = huge_pages.ok();
     let router = router::RouterConfig { slot, elsewhere, huge_pages, ..router_config(&config) };
-    let node = Node::start(node_config, router, Arc::clone(&catalog))?;
+    let node = match Node::start(node_config, router, Arc::clone(&catalog)) {
+        Ok(node) => node,
+        Err(error) => {
+            if let Some(joined) = joined {
+                joined.leave().await;
+            }
+            return Err(error.into());
+        }
+    };
     let cluster = match joined {
-        Some(joined) => Some(joined.run(node.control()).await?),
         None => None,
+        Some(joined) => match joined.run(node.control(), told.signal()).await {
+            Ok(Some(running)) => Some(running),
+            // The peers are told, as at any other end.
+            stopped => {
+                node.shutdown().await;
+                return stopped.map(drop);
+            }
+        },
     };
     let among = cluster.as_ref().map(nodes::Running::nodes);
     let listen = config.ike.listen.iter().map(ToString::to_string).collect();
@@ -243,8 +281,7 @@ async fn serve(
     let ended = tokio::spawn(async move {
         let mut reason = async || {
             tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
+                signal = told.signal() => signal,
                 // An error is the node gone, which only follows from a signal.
                 _ = health.until(|health| health.failed.is_some()) => "failure",
                 () = no_place(lost.as_mut()) => "no place in the cluster",

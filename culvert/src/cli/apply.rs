@@ -63,8 +63,17 @@ enum Action {
 
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let manifests = read_all(&arguments.files)?;
-    let (places, objects): (Vec<_>, Vec<_>) =
-        manifests.into_iter().map(|manifest| (manifest.place, manifest.object)).unzip();
+    let mut client = None;
+    let (mut places, mut objects) = (Vec::new(), Vec::new());
+    for manifest in manifests {
+        let there = match manifest.part_of() {
+            Some(name) => there(name, &mut client, global).await?,
+            None => None,
+        };
+        let (place, object) = manifest.whole(there)?;
+        places.push(place);
+        objects.push(object);
+    }
     let without_values = objects.len() > MANY;
     let request = v1::ApplyRequest { objects, validate_only: arguments.dry_run, without_values };
     let size = request.encoded_len();
@@ -73,7 +82,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
             format!("{} objects of {size} octets; a node takes {MAX_REQUEST} at once", places.len());
         return Err(Failure::invalid(message).hint("apply the files one after the other"));
     }
-    let client = Client::connect(global).await?;
+    let client = match client {
+        Some(client) => client,
+        None => Client::connect(global).await?,
+    };
     let answer = client.batches().apply(request).await;
     let answer = answer.map_err(|status| match unread(&status) {
         true => done_unread(arguments.dry_run),
@@ -91,6 +103,25 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
         print_text(&outcome.text(arguments.dry_run))?;
     }
     print_text(&summary(&outcomes, arguments.dry_run))
+}
+
+/// The tenant as it is, if it is there: of what a manifest says a part of, the rest.
+async fn there(
+    name: &str,
+    client: &mut Option<Client>,
+    global: &Global,
+) -> Result<Option<v1::Tenant>, Failure> {
+    let connected = match client.take() {
+        Some(client) => client,
+        None => Client::connect(global).await?,
+    };
+    let answer = connected.tenants().get_tenant(v1::GetTenantRequest { name: name.to_owned() }).await;
+    *client = Some(connected);
+    match answer {
+        Ok(tenant) => Ok(Some(tenant.into_inner())),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
+        Err(status) => Err(Failure::of_status(&status, name)),
+    }
 }
 
 /// Whatever form is read: what has no changes would be taken for the same.

@@ -95,7 +95,18 @@ fn names(arguments: &Arguments) -> Result<Vec<String>, Failure> {
         }
     }
     if !arguments.files.is_empty() {
-        names.extend(read_names(&arguments.files)?);
+        let (objects, policies) = read_names(&arguments.files)?;
+        if objects.is_empty() && names.is_empty() {
+            return Err(Failure::invalid("a policy is not deleted: apply one without rules"));
+        }
+        names.extend(objects);
+        policies.iter().for_each(|tenant| note_policy(tenant));
     }
     Ok(names)
+}
+
+/// It is a part of what is there, and what is deleted may be what its rules are for.
+#[allow(clippy::print_stderr, reason = "what is no outcome goes beside the outcomes")]
+fn note_policy(tenant: &str) {
+    eprintln!("note: the policy of {tenant} stays as it is; apply one with the rules that are still wanted");
 }

@@ -53,13 +53,16 @@ pub(crate) async fn run(_: &Global, arguments: Arguments) -> Result<(), Failure>
         found = found.exchanged();
     }
     let ordered = !found.rules.is_empty();
+    let bypassed =
+        arguments.denied == Denied::Bypass && found.rules.iter().any(|rule| rule.protect.is_none());
     let unknown: Vec<String> =
         found.tunnels.iter().filter(|t| t.key == Key::Unknown).map(|t| key_variable(&t.name)).collect();
-    if !found.tunnels.is_empty() {
-        let text = documents(&found, tenant, arguments.denied).map_err(Failure::failed)?;
+    let text = documents(&found, tenant, arguments.denied);
+    if let (Ok(text), false) = (&text, found.tunnels.is_empty()) {
         print_text(text.trim_end())?;
     }
     tell(&notes.lines());
+    text.map_err(Failure::failed)?;
     let mut hints = Vec::new();
     if !unknown.is_empty() {
         hints.push(format!("set {} to the pre-shared key before `culvert apply`", unknown.join(", ")));
@@ -67,6 +70,11 @@ pub(crate) async fn run(_: &Global, arguments: Arguments) -> Result<(), Failure>
     if ordered {
         hints.push(format!(
             "the rules stand in the place of all of tenants/{tenant}: add those of its other peers, in their order"
+        ));
+    }
+    if bypassed {
+        hints.push(format!(
+            "rules with BYPASS need a TUN uplink of tenants/{tenant}; with `--denied discard` there are none"
         ));
     }
     tell(&hints.iter().map(|hint| format!("hint: {hint}")).collect::<Vec<_>>());

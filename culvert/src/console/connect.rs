@@ -118,10 +118,10 @@ impl Client {
             let hint = tls_hint(&reason).unwrap_or(absent).to_owned();
             unavailable(reason).hint(hint)
         })?;
-        let authorization = match &target.token {
+        let authorization = match target.token() {
             None => None,
             Some(token) => {
-                let value = MetadataValue::try_from(format!("Bearer {}", token.as_str()));
+                let value = MetadataValue::try_from(format!("Bearer {token}"));
                 let mut value =
                     value.map_err(|_| Failure::invalid("the token has characters that none has"))?;
                 value.set_sensitive(true);

@@ -17,7 +17,8 @@ const LOOPBACK: &str = "http://127.0.0.1:50051";
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) server: Server,
-    pub(crate) token: Option<Zeroizing<String>>,
+    /// Only ever one that may be shown there.
+    token: Option<Zeroizing<String>>,
     /// CAs of the node's certificate; those of the system if there are none.
     pub(crate) ca: Option<PathBuf>,
     /// Name that its certificate has.
@@ -77,6 +78,24 @@ impl Target {
         Self { server, token: None, ca: None, server_name: None, identity: None }
     }
 
+    /// Shown this token there, if any.
+    ///
+    /// # Errors
+    /// If anybody on the way could read it.
+    pub(crate) fn with_token(self, token: Option<Zeroizing<String>>) -> Result<Self, Failure> {
+        if let (Server::Plain(url), Some(_)) = (&self.server, &token)
+            && !is_loopback(url)
+        {
+            return Err(Failure::invalid(format!("{url}: the token would be sent in the clear"))
+                .hint("name it as https://, or take the Unix socket"));
+        }
+        Ok(Self { token, ..self })
+    }
+
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_ref().map(|token| token.as_str())
+    }
+
     /// What the options, the environment and the contexts say.
     pub(crate) fn resolve(global: &Global) -> Result<Self, Failure> {
         let contexts = Contexts::load()?;
@@ -112,13 +131,7 @@ impl Target {
         };
         let ca = global.ca().cloned().or(context.ca).or_else(|| global.spare_ca().cloned());
         let server_name = global.server_name.clone().or(context.server_name);
-        if let (Server::Plain(url), Some(_)) = (&server, &token)
-            && !is_loopback(url)
-        {
-            return Err(Failure::invalid(format!("{url}: the token would be sent in the clear"))
-                .hint("name it as https://, or take the Unix socket"));
-        }
-        Ok(Self { server, token, ca, server_name, identity })
+        Self { ca, server_name, identity, ..Self::of(server) }.with_token(token)
     }
 }
 
@@ -181,6 +194,21 @@ mod tests {
         for bad in ["ftp://a", "http://", "a b"] {
             assert!(parse(bad).unwrap_err().contains(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_token_goes_nowhere_in_the_clear() {
+        let with = |server: &str| {
+            let token = Some(Zeroizing::new("t".to_owned()));
+            Target::of(Server::parse(server).unwrap())
+                .with_token(token)
+                .map(|target| target.token().is_some())
+        };
+        for server in ["https://a:1", "http://127.0.0.1:1", "unix:/run/a.sock"] {
+            assert!(with(server).unwrap(), "{server}");
+        }
+        assert!(with("http://192.0.2.1:1").unwrap_err().message.contains("in the clear"));
+        assert!(Target::of(Server::parse("http://192.0.2.1:1").unwrap()).with_token(None).is_ok());
     }
 
     #[test]

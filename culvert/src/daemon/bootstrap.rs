@@ -32,8 +32,14 @@ type Placed = (String, v1::Object);
 /// # Errors
 /// If the manifest cannot be read, or what is missing cannot be created; with the file and the field of every fault.
 pub fn run(catalog: &Catalog, file: &Path) -> anyhow::Result<()> {
-    let all = read(file)?.into_iter().map(|manifest| (manifest.place, manifest.object));
-    let (there, missing): (Vec<Placed>, Vec<Placed>) = all.partition(|(_, object)| is_there(catalog, object));
+    let of = |name: &str| Some(catalog.get_tenant(&name.parse().ok()?)?.to_proto());
+    let whole = |manifest: Manifest| {
+        let tenant = manifest.part_of().and_then(of);
+        manifest.whole(tenant).map_err(|failure| told(&failure))
+    };
+    let all = read(file)?.into_iter().map(whole).collect::<anyhow::Result<Vec<Placed>>>()?;
+    let (there, missing): (Vec<Placed>, Vec<Placed>) =
+        all.into_iter().partition(|(_, object)| is_there(catalog, object));
     let differing = compare(catalog, there)?;
     let (places, objects): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
     let created = objects.len();
@@ -273,6 +279,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("m.yaml");
         std::fs::write(&file, text).unwrap();
-        read(&file).unwrap().into_iter().map(|manifest| (manifest.place, manifest.object)).collect()
+        read(&file).unwrap().into_iter().map(|manifest| manifest.whole(None).unwrap()).collect()
     }
 }

@@ -31,18 +31,20 @@ impl Reload {
             }
         };
         let differing = self.running.differences(&new);
+        let changed = self.running.log.level != new.log.level && !self.level.is_fixed();
         // Told before it may be told no longer.
         for (field, old, new) in differing.iter().filter(|(field, _, _)| *field == LEVEL) {
-            tracing::info!(field, old, new, "SIGHUP: changes at once");
+            if changed {
+                tracing::info!(field, old, new, "SIGHUP: changes at once");
+            } else {
+                tracing::warn!(field, old, new, "SIGHUP: has no effect, as {LEVEL_VARIABLE} goes before it");
+            }
         }
         for (field, old, new) in differing.iter().filter(|(field, _, _)| *field != LEVEL) {
             tracing::warn!(field, old, new, "SIGHUP: differs, and needs a restart");
         }
-        let changed = self.running.log.level != new.log.level;
         if changed {
-            if !self.level.set(&new.log.level) {
-                tracing::warn!("SIGHUP: {LEVEL_VARIABLE} goes before log.level, which has no effect");
-            }
+            self.level.set(&new.log.level);
             self.running.log.level = new.log.level;
         }
         tracing::info!(

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use ike::Identity;
 use serde::{Deserialize, Serialize};
 use tenants::Cidr;
@@ -258,14 +260,11 @@ struct Kinded<T> {
     fields: T,
 }
 
-#[derive(Serialize)]
-struct Tenant {
-    name: String,
-    policy: Policy,
-}
-
+/// The rules of a tenant and nothing else of it: of the rest of it no device knows.
 #[derive(Serialize)]
 struct Policy {
+    /// Of the tenant.
+    name: String,
     rules: Vec<PolicyRule>,
 }
 
@@ -290,12 +289,15 @@ struct PolicyRule {
     child: String,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Secret {
     name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     value: String,
+    /// The same of octets that are no text.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    value_base64: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     value_from_env: String,
 }
@@ -312,22 +314,22 @@ pub(crate) fn key_variable(peer: &str) -> String {
 pub(crate) fn documents(found: &Found, tenant: &str, denied: Denied) -> Result<String, String> {
     let mut text = String::new();
     if !found.rules.is_empty() {
-        let rules = found.rules.iter().enumerate().map(|(at, rule)| policy_rule(at, rule, tenant, denied));
-        let policy = Policy { rules: rules.collect() };
-        push(&mut text, "Tenant", Tenant { name: format!("tenants/{tenant}"), policy })?;
+        let rules =
+            found.rules.iter().enumerate().map(|(at, rule)| policy_rule(at, rule, found, tenant, denied));
+        let rules = rules.collect::<Option<_>>().ok_or("Policy: a rule is for a child that is not there")?;
+        push(&mut text, "Policy", Policy { name: format!("tenants/{tenant}"), rules })?;
     }
     for tunnel in &found.tunnels {
-        let (mut value, mut value_from_env) = (String::new(), String::new());
+        let mut secret =
+            Secret { name: format!("tenants/{tenant}/secrets/{}", tunnel.name), ..Secret::default() };
         match &tunnel.key {
-            Key::Known(key) => {
-                let utf8 = String::from_utf8(key.clone());
-                value =
-                    utf8.map_err(|_| format!("{}: the key is no text, which a manifest is", tunnel.name))?;
-            }
-            Key::Unknown => value_from_env = key_variable(&tunnel.name),
+            Key::Known(key) => match std::str::from_utf8(key) {
+                Ok(text) => text.clone_into(&mut secret.value),
+                Err(_) => secret.value_base64 = BASE64_STANDARD.encode(key),
+            },
+            Key::Unknown => secret.value_from_env = key_variable(&tunnel.name),
         }
-        let name = format!("tenants/{tenant}/secrets/{}", tunnel.name);
-        push(&mut text, "Secret", Secret { name, value, value_from_env })?;
+        push(&mut text, "Secret", secret)?;
         push(&mut text, "Peer", Peer::of(tunnel, tenant))?;
     }
     Ok(text)
@@ -341,14 +343,17 @@ fn push<T: Serialize>(text: &mut String, kind: &'static str, fields: T) -> Resul
     Ok(())
 }
 
-fn policy_rule(at: usize, rule: &Rule, tenant: &str, denied: Denied) -> PolicyRule {
-    let (action, peer, child) = match (&rule.protect, denied) {
-        (Some((peer, child)), _) => ("PROTECT", format!("tenants/{tenant}/peers/{peer}"), child.clone()),
+fn policy_rule(at: usize, rule: &Rule, found: &Found, tenant: &str, denied: Denied) -> Option<PolicyRule> {
+    let (action, peer, child) = match (rule.protect, denied) {
+        (Some(carrier), _) => {
+            let (peer, child) = found.names_of(carrier)?;
+            ("PROTECT", format!("tenants/{tenant}/peers/{peer}"), child.to_owned())
+        }
         (None, Denied::Bypass) => ("BYPASS", String::new(), String::new()),
         (None, Denied::Discard) => ("DISCARD", String::new(), String::new()),
     };
     let texts = |subnets: &[Cidr]| subnets.iter().map(ToString::to_string).collect();
-    PolicyRule {
+    Some(PolicyRule {
         name: format!("rule-{}", at + 1),
         action,
         local_subnets: texts(&rule.culvert),
@@ -358,5 +363,5 @@ fn policy_rule(at: usize, rule: &Rule, tenant: &str, denied: Denied) -> PolicyRu
         remote_ports: rule.device_ports.clone(),
         peer,
         child,
-    }
+    })
 }

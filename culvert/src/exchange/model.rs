@@ -124,11 +124,18 @@ impl Child {
     }
 }
 
+/// A child, by its place among those of a tunnel, and the tunnel by its own: names are changed until all are found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Carrier {
+    pub(crate) tunnel: usize,
+    pub(crate) child: usize,
+}
+
 /// What becomes of some packets, as an ordered list of the device says it, seen from Culvert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rule {
-    /// The tunnel whose child carries them; without one they are not protected.
-    pub(crate) protect: Option<(String, String)>,
+    /// The child that carries them; without one they are not protected.
+    pub(crate) protect: Option<Carrier>,
     /// Empty: all.
     pub(crate) culvert: Vec<Cidr>,
     pub(crate) device: Vec<Cidr>,
@@ -147,6 +154,12 @@ pub(crate) struct Found {
 }
 
 impl Found {
+    /// The peer and the child by their names.
+    pub(crate) fn names_of(&self, carrier: Carrier) -> Option<(&str, &str)> {
+        let tunnel = self.tunnels.get(carrier.tunnel)?;
+        Some((&tunnel.name, &tunnel.children.get(carrier.child)?.name))
+    }
+
     /// The same as the other end has it: the file is of a gateway that Culvert takes the place of.
     pub(crate) fn exchanged(mut self) -> Self {
         for tunnel in &mut self.tunnels {
@@ -205,14 +218,16 @@ impl Notes {
     }
 }
 
-/// A name that Culvert takes for a peer or a child: of what the device calls it the characters that may be in one.
+/// Of a name (a DNS label).
+pub(crate) const MAX_NAME: usize = 63;
+
+/// A name that Culvert takes for a peer or a child: of what the device calls it the characters that may be in one. What is
+/// told apart there may have one name here, so it is for people and no key.
 pub(crate) fn id_of(text: &str, fallback: &str) -> String {
-    /// Of a name (a DNS label).
-    const MAX: usize = 63;
     let fold = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let folded: String = text.chars().map(fold).collect();
     let begun = folded.trim_start_matches(|c: char| !c.is_ascii_lowercase());
-    let cut: String = begun.chars().take(MAX).collect();
+    let cut: String = begun.chars().take(MAX_NAME).collect();
     let id = cut.trim_end_matches('-');
     if id.is_empty() { fallback.to_owned() } else { id.to_owned() }
 }

@@ -246,6 +246,22 @@ fn what_a_device_cannot_say_is_noted() {
     assert!(export(Device::Panos, &tunnel).unwrap_err().contains("none of the algorithms"));
 }
 
+#[test]
+fn extended_sequence_numbers_are_noted_where_there_is_no_word_for_them() {
+    for (device, _) in ALL {
+        for (esp, noted) in [
+            ("aes128gcm16-esn", device != Device::Strongswan),
+            ("aes128gcm16-noesn", false),
+            ("aes128gcm16", false),
+        ] {
+            let mut tunnel = tunnel(Version::V2);
+            tunnel.children.iter_mut().for_each(|child| child.esp = vec![Suite::of_esp(esp).unwrap()]);
+            let sheet = export(device, &tunnel).unwrap();
+            assert_eq!(sheet.notes.iter().any(|note| note.contains("esn")), noted, "{device:?} {esp}");
+        }
+    }
+}
+
 fn some(words: &'static [Word], most: usize) -> impl Strategy<Value = Vec<Word>> {
     proptest::sample::subsequence(words, 1..=most)
 }

@@ -39,10 +39,17 @@ pub struct Level {
 }
 
 impl Level {
-    /// Sets level or directives that the configuration has accepted. False if the environment goes first.
-    pub fn set(&self, directives: &str) -> bool {
-        // An error is a subscriber that is gone, or another one: then there is no log of ours to change.
-        !self.fixed && self.handle.reload(filter(directives)).is_ok()
+    /// Whether the environment goes first.
+    pub const fn is_fixed(&self) -> bool {
+        self.fixed
+    }
+
+    /// Sets level or directives that the configuration has accepted, unless the environment goes first.
+    pub fn set(&self, directives: &str) {
+        if !self.fixed {
+            // An error is a subscriber that is gone, or another one: then there is no log of ours to change.
+            let _ = self.handle.reload(filter(directives));
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod diff;
 mod read;
+mod wanted;
 
 pub(crate) use diff::changes;
-pub(crate) use read::{Manifest, read_all, read_names};
+pub(crate) use read::{read_all, read_names};
+pub(crate) use wanted::Manifest;

@@ -2,11 +2,14 @@
 //!
 //! A document has `kind: Tenant`, `Secret` or `Peer`, and the fields of that message, or is a list of such. Names may be
 //! short: `acme/b1`. What the node sets, such as the status of a peer, is read and means nothing. A secret has one of `value`,
-//! `valueFromFile` (relative to the manifest; one line break at the end is not part of it) and `valueFromEnv`.
+//! `valueBase64`, `valueFromFile` (relative to the manifest; one line break at the end is not part of it) and `valueFromEnv`.
+//! `kind: Policy` has the name of a tenant and its `rules`, and leaves the rest of the tenant as it is.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use culvert_proto::v1;
 use culvert_proto::v1::object::Kind;
 use ike::config::Psk;
@@ -16,19 +19,10 @@ use serde_json::{Map, Value};
 use crate::console::failure::Failure;
 use crate::console::message::from_json;
 use crate::console::name::{full_name, full_tenant};
+use crate::manifest::wanted::{Manifest, Wanted, joined};
 
 /// Greatest manifest: a hundred thousand peers of some hundred octets.
 const MAX_MANIFEST: u64 = 256 << 20;
-
-/// One object that a document describes.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Manifest {
-    /// Resource name.
-    pub(crate) name: String,
-    /// Where it stands: `file, document 2 (Peer tenants/acme/peers/b1)`.
-    pub(crate) place: String,
-    pub(crate) object: v1::Object,
-}
 
 /// What is read of secrets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,10 +38,14 @@ pub(crate) fn read_all(paths: &[PathBuf]) -> Result<Vec<Manifest>, Failure> {
     read_with(paths, Values::Read)
 }
 
-/// The names of the objects alone; the rest is checked all the same, but for the values of secrets.
-pub(crate) fn read_names(paths: &[PathBuf]) -> Result<Vec<String>, Failure> {
+/// The names of the objects alone, and those of tenants of which there is the policy alone; the rest is checked all the same, but for the
+/// values of secrets.
+pub(crate) fn read_names(paths: &[PathBuf]) -> Result<(Vec<String>, Vec<String>), Failure> {
     let manifests = read_with(paths, Values::Unread)?;
-    Ok(manifests.into_iter().map(|manifest| manifest.name).collect())
+    let (parts, objects): (Vec<_>, Vec<_>) =
+        manifests.into_iter().partition(|manifest| manifest.part_of().is_some());
+    let names = |manifests: Vec<Manifest>| manifests.into_iter().map(|manifest| manifest.name).collect();
+    Ok((names(objects), names(parts)))
 }
 
 fn read_with(paths: &[PathBuf], values: Values) -> Result<Vec<Manifest>, Failure> {
@@ -62,9 +60,10 @@ fn read_with(paths: &[PathBuf], values: Values) -> Result<Vec<Manifest>, Failure
     faults.extend(
         manifests
             .iter()
-            .filter(|m: &&Manifest| !seen.insert(m.name.clone()))
+            .filter(|m: &&Manifest| !seen.insert((m.name.clone(), m.part_of().is_some())))
             .map(|m| format!("{}: {} is there twice", m.place, m.name)),
     );
+    let manifests = joined(manifests, &mut faults);
     if faults.is_empty() && manifests.is_empty() {
         faults.push("there is no document in it".to_owned());
     }
@@ -111,7 +110,7 @@ fn parse(text: &str, from: &Source<'_>, manifests: &mut Vec<Manifest>, faults: &
                 continue;
             };
             match object_of(fields, from, &mut place) {
-                Ok((name, object)) => manifests.push(Manifest { name, place, object }),
+                Ok((name, wanted)) => manifests.push(Manifest { name, place, wanted }),
                 Err(found) => faults.extend(found.into_iter().map(|fault| format!("{place}: {fault}"))),
             }
         }
@@ -123,10 +122,10 @@ fn object_of(
     mut fields: Map<String, Value>,
     from: &Source<'_>,
     place: &mut String,
-) -> Result<(String, v1::Object), Vec<String>> {
+) -> Result<(String, Wanted), Vec<String>> {
     let kind = match fields.remove("kind") {
         Some(Value::String(kind)) => kind,
-        _ => return Err(vec!["kind: is missing; expected Tenant, Secret or Peer".to_owned()]),
+        _ => return Err(vec!["kind: is missing; expected Tenant, Policy, Secret or Peer".to_owned()]),
     };
     let given = match fields.get("name") {
         Some(Value::String(name)) => name.clone(),
@@ -141,12 +140,16 @@ fn object_of(
             check(name.parse::<tenants::TenantName>().map(drop))?;
             let mut tenant: v1::Tenant = from_json("Tenant", Value::Object(fields))?;
             tenant.name.clone_from(&name);
-            for rule in tenant.policy.iter_mut().flat_map(|policy| &mut policy.rules) {
-                if !rule.peer.is_empty() {
-                    rule.peer = full("peers", &rule.peer, &name);
-                }
-            }
+            tenant.policy.iter_mut().for_each(|policy| full_peers(policy, &name));
             (name, Kind::Tenant(tenant))
+        }
+        "Policy" => {
+            let name = full_tenant(&given);
+            check(name.parse::<tenants::TenantName>().map(drop))?;
+            fields.remove("name");
+            let mut policy: v1::Policy = from_json("Policy", Value::Object(fields))?;
+            full_peers(&mut policy, &name);
+            return Ok((name, Wanted::Policy(policy)));
         }
         "Secret" => {
             let name = full("secrets", &given, "");
@@ -168,9 +171,16 @@ fn object_of(
             }
             (name, Kind::Peer(peer))
         }
-        other => return Err(vec![format!("kind: {other:?} is not one of Tenant, Secret, Peer")]),
+        other => return Err(vec![format!("kind: {other:?} is not one of Tenant, Policy, Secret, Peer")]),
     };
-    Ok((name, v1::Object { kind: Some(object) }))
+    Ok((name, Wanted::Object(v1::Object { kind: Some(object) })))
+}
+
+/// The peers of rules by their full names.
+fn full_peers(policy: &mut v1::Policy, tenant: &str) {
+    for rule in policy.rules.iter_mut().filter(|rule| !rule.peer.is_empty()) {
+        rule.peer = full("peers", &rule.peer, tenant);
+    }
 }
 
 /// A short name in full. What is no name stays as it is: whoever checks it says so.
@@ -192,6 +202,7 @@ fn take_value(fields: &mut Map<String, Value>, from: &Source<'_>) -> Result<Vec<
     let mut take = |camel: &str, snake: &str| fields.remove(camel).or_else(|| fields.remove(snake));
     let sources = [
         ("value", take("value", "value")),
+        ("valueBase64", take("valueBase64", "value_base64")),
         ("valueFromFile", take("valueFromFile", "value_from_file")),
         ("valueFromEnv", take("valueFromEnv", "value_from_env")),
     ];
@@ -224,6 +235,11 @@ fn take_value(fields: &mut Map<String, Value>, from: &Source<'_>) -> Result<Vec<
                 Ok(value.to_vec())
             }
         }
+        "valueBase64" => match BASE64_STANDARD.decode(text.trim()) {
+            Ok(value) if !value.is_empty() => Ok(value),
+            Ok(_) => Err("valueBase64: is empty; leave it out to keep the one that is there".to_owned()),
+            Err(error) => Err(format!("valueBase64: {error}")),
+        },
         // Without one the value that is there is kept, and that is not what an empty one says.
         _ if text.is_empty() => Err("value: is empty; leave it out to keep the one that is there".to_owned()),
         _ => Ok(text.into_bytes()),
@@ -272,6 +288,14 @@ fn read(path: &Path) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::console::failure::exit;
+
+    fn kind(manifest: &Manifest) -> Option<&Kind> {
+        match &manifest.wanted {
+            Wanted::Object(object) => object.kind.as_ref(),
+            Wanted::Policy(_) => None,
+        }
+    }
 
     fn parsed(text: &str) -> Result<Vec<Manifest>, Vec<String>> {
         let (mut manifests, mut faults) = (Vec::new(), Vec::new());
@@ -308,7 +332,7 @@ name: tenants/acme
             names,
             ["tenants/acme/peers/b1", "tenants/acme/secrets/a", "tenants/acme/secrets/b", "tenants/acme"]
         );
-        let Some(Kind::Secret(secret)) = &manifests[2].object.kind else { panic!() };
+        let Some(Kind::Secret(secret)) = kind(&manifests[2]) else { panic!() };
         assert_eq!(secret.value, b"from file");
     }
 
@@ -321,13 +345,13 @@ name: tenants/acme
         let names: Vec<_> = manifests.iter().map(|manifest| manifest.name.as_str()).collect();
         assert_eq!(names, ["tenants/acme", "tenants/acme/peers/b1", "tenants/acme/secrets/psk"]);
         assert_eq!(manifests[1].place, "t.yaml, document 1, item 2 (Peer acme/b1)");
-        let Some(Kind::Peer(peer)) = &manifests[1].object.kind else { panic!() };
+        let Some(Kind::Peer(peer)) = kind(&manifests[1]) else { panic!() };
         let psk = v1::auth::Method::Psk("tenants/acme/secrets/psk".to_owned());
         assert_eq!(
             (peer.name.as_str(), &peer.auth.as_ref().unwrap().method),
             ("tenants/acme/peers/b1", &Some(psk))
         );
-        let Some(Kind::Tenant(tenant)) = &manifests[0].object.kind else { panic!() };
+        let Some(Kind::Tenant(tenant)) = kind(&manifests[0]) else { panic!() };
         assert_eq!(tenant.policy.as_ref().unwrap().rules[0].peer, "tenants/acme/peers/b1");
     }
 
@@ -358,6 +382,62 @@ name: tenants/acme
         let text = secret("b", "valueFromEnv: CULVERT_TEST_NOT_SET") + &secret("c", "valueFromFile: gone");
         std::fs::write(&file, text).unwrap();
         assert!(read_all(std::slice::from_ref(&file)).is_err());
-        assert_eq!(read_names(&[file]).unwrap(), ["tenants/a/secrets/b", "tenants/a/secrets/c"]);
+        assert_eq!(read_names(&[file]).unwrap().0, ["tenants/a/secrets/b", "tenants/a/secrets/c"]);
+    }
+
+    #[test]
+    fn a_secret_may_be_any_octets() {
+        let value = |text: &str| {
+            let parsed = parsed(&format!("kind: Secret\nname: tenants/a/secrets/b\n{text}\n"));
+            parsed.map(|manifests| match kind(&manifests[0]) {
+                Some(Kind::Secret(secret)) => secret.value.clone(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(value("valueBase64: AP+A").unwrap(), [0, 0xff, 0x80]);
+        assert!(value("valueBase64: ''").unwrap_err()[0].contains("is empty"));
+        assert!(value("valueBase64: '%'").unwrap_err()[0].contains("valueBase64: "));
+        assert!(value("valueBase64: AP+A\nvalue: a").unwrap_err()[0].contains("there is value too"));
+    }
+
+    const POLICY: &str = "kind: Policy\nname: acme\nrules: [{name: a, action: PROTECT, peer: b1}]\n---\n";
+
+    #[test]
+    fn a_policy_is_a_part_of_its_tenant() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("t.yaml");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            read_all(std::slice::from_ref(&file))
+        };
+        let [policy] = read(POLICY).unwrap().try_into().unwrap();
+        assert_eq!(policy.part_of(), Some("tenants/acme"));
+        let failure = policy.clone().whole(None).unwrap_err();
+        assert_eq!(failure.code, exit::NOT_FOUND);
+        assert!(
+            failure.message.contains("document 1 (Policy acme): there is no tenants/acme"),
+            "{}",
+            failure.message
+        );
+        let there =
+            v1::Tenant { name: "tenants/acme".into(), display_name: "Acme".into(), ..Default::default() };
+        let (_, object) = policy.whole(Some(there)).unwrap();
+        let Some(Kind::Tenant(tenant)) = &object.kind else { panic!() };
+        let peer = &tenant.policy.as_ref().unwrap().rules[0].peer;
+        assert_eq!((tenant.display_name.as_str(), peer.as_str()), ("Acme", "tenants/acme/peers/b1"));
+
+        // Of both, the one goes into the other.
+        let tenant = "kind: Tenant\nname: acme\ndisplayName: Acme\n---\n";
+        let [whole] = read(&format!("{POLICY}{tenant}")).unwrap().try_into().unwrap();
+        let Some(Kind::Tenant(joined)) = kind(&whole) else { panic!() };
+        assert_eq!((whole.part_of(), joined.policy.as_ref().unwrap().rules.len()), (None, 1));
+        let tenant = tenant.replace("displayName: Acme", "policy: {rules: []}");
+        let failure = read(&format!("{POLICY}{tenant}")).unwrap_err();
+        assert!(failure.details[0].contains("has a policy too"), "{:?}", failure.details);
+        let failure = read(&POLICY.repeat(2)).unwrap_err();
+        assert!(failure.details[0].contains("is there twice"), "{:?}", failure.details);
+        std::fs::write(&file, format!("{POLICY}kind: Secret\nname: acme/psk\n")).unwrap();
+        let names = read_names(std::slice::from_ref(&file)).unwrap();
+        assert_eq!(names, (vec!["tenants/acme/secrets/psk".to_owned()], vec!["tenants/acme".to_owned()]));
     }
 }

@@ -69,7 +69,7 @@ impl Screen {
             foot(fleet, elapsed, duration)
         );
         self.drawn_lines = picture.lines().count();
-        text.push_str(&picture);
+        text.push_str(&if self.terminal { cut(&picture) } else { picture });
         print(&text);
     }
 
@@ -129,6 +129,11 @@ fn foot(fleet: &Fleet, elapsed: Duration, duration: Duration) -> String {
     let bar: String = (0..WIDTH as usize).map(|i| if i < full { '█' } else { '░' }).collect();
     let (now, end) = (elapsed.as_secs(), duration.as_secs());
     format!("{bar} {now}/{end} s   sent {sent}, under way {}", sent.saturating_sub(received))
+}
+
+/// As the terminal cuts it at its right edge: a line that goes on in the next one would not be counted.
+fn cut(picture: &str) -> String {
+    format!("\x1b[?7l{picture}\x1b[?7h")
 }
 
 fn print(text: &str) {

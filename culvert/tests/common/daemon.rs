@@ -22,7 +22,7 @@ pub(crate) fn launch(command: Command, config: &Path) -> (Child, Log, Value) {
 
 /// Starts `command`, a daemon whose log is in JSON.
 pub(crate) fn spawn(mut command: Command, config: &Path) -> (Child, Log) {
-    command.arg("--config").arg(config).env_remove("CULVERT_LOG").stderr(Stdio::piped());
+    command.arg("--config").arg(config).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let log = BufReader::new(child.stderr.take().unwrap()).lines();
     (child, log)
@@ -47,7 +47,9 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The daemon of this build.
+/// The daemon of this build, which logs what its configuration says.
 pub(crate) fn culvertd() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_culvertd"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_culvertd"));
+    command.env_remove("CULVERT_LOG");
+    command
 }

@@ -142,103 +142,147 @@ impl Joined {
         Arc::new(self.nodes.clone())
     }
 
-    /// Does its part from now on, with the tunnels of this control.
+    /// Does its part from now on, with the tunnels of this control. `None` if `stop` comes first. With that, and with an error, it has left
+    /// the others, who else would wait for the end of its lease, as would this node when it is started again.
     ///
     /// # Errors
     /// If etcd is away, or the others cannot be reached by what is configured.
-    pub async fn run(self, control: Control) -> anyhow::Result<Running> {
+    pub async fn run(
+        self,
+        control: Control,
+        stop: impl Future<Output = &'static str>,
+    ) -> anyhow::Result<Option<Running>> {
         let Self { members, bound, credentials, nodes, new } = self;
-        let inner = &nodes.0;
-        let _ = inner.control.set(control.clone());
-        let (name, instance) = (inner.name.clone(), members.own().instance().to_vec());
-        let settings = mesh::Settings { name, instance, credentials };
-        let handler = Arc::new(nodes.clone());
-        let mesh = Mesh::start(bound, settings, members.placement(), handler).context("cluster")?;
-        let (heard_in, heard) = watch::channel(Arc::default());
-        let (mut standing, mut placement) = (mesh.standing(), members.placement());
-        let mut tasks = JoinSet::new();
-        let told = nodes.clone();
-        tasks.spawn(async move {
-            let mut before = (Arc::default(), Arc::default());
-            loop {
-                let all = standing.take_latest();
-                let there = placement.take_latest();
-                // A node that was started again is there before it is reached; what was heard is of the process before it, and no help.
-                let is_now = |name: &str, standing: &mesh::Standing| {
-                    let node = there.nodes.iter().find(|node| node.name == name);
-                    node.is_none_or(|node| node.instance == standing.instance)
-                };
-                let heard = all.iter().filter(|(name, standing)| !standing.silent && is_now(name, standing));
-                let heard = heard.map(|(name, _)| name.clone());
-                let heard = Arc::new(heard.collect::<BTreeSet<String>>());
-                heard_in.send_replace(Arc::clone(&heard));
-                let (heard_before, placed_before) =
-                    std::mem::replace(&mut before, (heard.clone(), there.clone()));
-                if heard == heard_before {
-                    homes::tell(&told.0.news, &placed_before, &there);
-                } else {
-                    told.0.news.all();
-                }
-                let ended = tokio::select! {
-                    changed = standing.changed() => changed.is_err(),
-                    changed = placement.changed() => changed.is_err(),
-                };
-                if ended {
-                    return;
-                }
+        let begun = tokio::select! {
+            begun = begin(&members, bound, credentials, &nodes, new, control) => begun.map(Some),
+            signal = stop => {
+                tracing::info!(signal, "leaves before it has begun");
+                Ok(None)
             }
-        });
-        let mut reached = mesh.standing();
-        let telling = mesh.clone();
-        let _ = inner.mesh.set(mesh);
-        telling.spawn(passing::tell_established(nodes.clone(), new));
-        // Until then whoever would give a slot to this node is told that it has only just begun: one that comes to a node whose peers are not there
-        // yet loses its tunnels. It is heard meanwhile, or it would pass for one of several that nobody hears.
-        control.peers_stand().await;
-        let ours = Arc::new(nodes.clone());
-        let (slots, mut stewards) =
-            Slots::start(&members, ours.clone(), ours, heard).await.context("cluster.etcd")?;
-        let astray = slots.astray();
-        let _ = inner.slots.set(slots);
-        let (lost_in, lost) = watch::channel(None);
-        let mut without_place = members.lost();
-        tasks.spawn(async move {
-            let why = tokio::select! {
-                gone = without_place.until(Option::is_some) => match gone {
-                    Ok(why) => why,
-                    // Whoever could say so is gone, as it is when this node leaves.
-                    Err(_) => Some("nobody keeps the place of this node any more".to_owned()),
-                },
-                _ = stewards.join_next() => Some("nobody looks after the slots of this node any more".to_owned()),
-            };
-            lost_in.send_replace(why);
-            while stewards.join_next().await.is_some() {}
-        });
-        tasks.spawn(async move {
-            let mut tick = tokio::time::interval(PROGRESS);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            loop {
-                tick.tick().await;
-                control.tell_progress().await;
+        };
+        match begun {
+            Ok(Some(Begun { astray, lost, tasks })) => {
+                Ok(Some(Running { members, nodes, astray, lost, tasks }))
             }
-        });
-        let renewed = nodes.clone();
-        tasks.spawn(async move {
-            if let Some((renewal, mesh)) = renewed.0.renewal.as_ref().zip(renewed.0.mesh.get()) {
-                renewal.run(renewal::renew(mesh)).await;
+            other => {
+                members.leave().await;
+                other.map(|_| None)
             }
-        });
-        let there = members.placement();
-        let all_heard = reached.until(|standing| {
-            let there = there.latest();
-            let heard = |name: &String| standing.get(name).is_some_and(|standing| !standing.silent);
-            there.nodes.iter().all(|node| node.name == there.own || heard(&node.name))
-        });
-        if tokio::time::timeout(REACHED, all_heard).await.is_err() {
-            tracing::warn!("not all other nodes are reached yet; what lands here and is for them is lost");
         }
-        Ok(Running { members, nodes, astray, lost, tasks })
     }
+
+    /// Leaves the others again.
+    pub async fn leave(self) {
+        self.members.leave().await;
+    }
+}
+
+/// What there is of a node that does its part, beside its place and the others.
+struct Begun {
+    astray: watch::Receiver<Option<String>>,
+    lost: watch::Receiver<Option<String>>,
+    tasks: JoinSet<()>,
+}
+
+/// Begins to do the part of a node.
+async fn begin(
+    members: &Members,
+    bound: mesh::Bound,
+    credentials: Credentials,
+    nodes: &Nodes,
+    new: mpsc::UnboundedReceiver<(Rival, Instant)>,
+    control: Control,
+) -> anyhow::Result<Begun> {
+    let inner = &nodes.0;
+    let _ = inner.control.set(control.clone());
+    let (name, instance) = (inner.name.clone(), members.own().instance().to_vec());
+    let settings = mesh::Settings { name, instance, credentials };
+    let handler = Arc::new(nodes.clone());
+    let mesh = Mesh::start(bound, settings, members.placement(), handler).context("cluster")?;
+    let (heard_in, heard) = watch::channel(Arc::default());
+    let (mut standing, mut placement) = (mesh.standing(), members.placement());
+    let mut tasks = JoinSet::new();
+    let told = nodes.clone();
+    tasks.spawn(async move {
+        let mut before = (Arc::default(), Arc::default());
+        loop {
+            let all = standing.take_latest();
+            let there = placement.take_latest();
+            // A node that was started again is there before it is reached; what was heard is of the process before it, and no help.
+            let is_now = |name: &str, standing: &mesh::Standing| {
+                let node = there.nodes.iter().find(|node| node.name == name);
+                node.is_none_or(|node| node.instance == standing.instance)
+            };
+            let heard = all.iter().filter(|(name, standing)| !standing.silent && is_now(name, standing));
+            let heard = heard.map(|(name, _)| name.clone());
+            let heard = Arc::new(heard.collect::<BTreeSet<String>>());
+            heard_in.send_replace(Arc::clone(&heard));
+            let (heard_before, placed_before) =
+                std::mem::replace(&mut before, (heard.clone(), there.clone()));
+            if heard == heard_before {
+                homes::tell(&told.0.news, &placed_before, &there);
+            } else {
+                told.0.news.all();
+            }
+            let ended = tokio::select! {
+                changed = standing.changed() => changed.is_err(),
+                changed = placement.changed() => changed.is_err(),
+            };
+            if ended {
+                return;
+            }
+        }
+    });
+    let mut reached = mesh.standing();
+    let telling = mesh.clone();
+    let _ = inner.mesh.set(mesh);
+    telling.spawn(passing::tell_established(nodes.clone(), new));
+    // Until then whoever would give a slot to this node is told that it has only just begun: one that comes to a node whose peers are not there
+    // yet loses its tunnels. It is heard meanwhile, or it would pass for one of several that nobody hears.
+    control.peers_stand().await;
+    let ours = Arc::new(nodes.clone());
+    let (slots, mut stewards) =
+        Slots::start(members, ours.clone(), ours, heard).await.context("cluster.etcd")?;
+    let astray = slots.astray();
+    let _ = inner.slots.set(slots);
+    let (lost_in, lost) = watch::channel(None);
+    let mut without_place = members.lost();
+    tasks.spawn(async move {
+        let why = tokio::select! {
+            gone = without_place.until(Option::is_some) => match gone {
+                Ok(why) => why,
+                // Whoever could say so is gone, as it is when this node leaves.
+                Err(_) => Some("nobody keeps the place of this node any more".to_owned()),
+            },
+            _ = stewards.join_next() => Some("nobody looks after the slots of this node any more".to_owned()),
+        };
+        lost_in.send_replace(why);
+        while stewards.join_next().await.is_some() {}
+    });
+    tasks.spawn(async move {
+        let mut tick = tokio::time::interval(PROGRESS);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            control.tell_progress().await;
+        }
+    });
+    let renewed = nodes.clone();
+    tasks.spawn(async move {
+        if let Some((renewal, mesh)) = renewed.0.renewal.as_ref().zip(renewed.0.mesh.get()) {
+            renewal.run(renewal::renew(mesh)).await;
+        }
+    });
+    let there = members.placement();
+    let all_heard = reached.until(|standing| {
+        let there = there.latest();
+        let heard = |name: &String| standing.get(name).is_some_and(|standing| !standing.silent);
+        there.nodes.iter().all(|node| node.name == there.own || heard(&node.name))
+    });
+    if tokio::time::timeout(REACHED, all_heard).await.is_err() {
+        tracing::warn!("not all other nodes are reached yet; what lands here and is for them is lost");
+    }
+    Ok(Begun { astray, lost, tasks })
 }
 
 impl Running {

@@ -194,6 +194,13 @@ fn pfs_group(child: &Child, groups: Words, sheet: &mut Sheet) -> Option<&'static
 
 /// What a child says that a device has no word for.
 fn note_unsaid(child: &Child, bytes: bool, sheet: &mut Sheet) {
+    // Without one they take short sequence numbers.
+    if child.esp.iter().any(|suite| suite.esn == ["esn"]) {
+        sheet.note(format!(
+            "child {}: the device is not told of esn; proposals with it alone are not agreed on unless it takes extended sequence numbers by itself",
+            child.name
+        ));
+    }
     if child.life_bytes.is_some() && !bytes {
         sheet.note(format!("child {}: lifetime.lifeBytes is Culvert's alone", child.name));
     }

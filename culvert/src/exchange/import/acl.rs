@@ -1,24 +1,13 @@
 //! Access lists of IOS and ASA: which packets a crypto map protects, in order.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 
 use tenants::Cidr;
 
+use super::acl_entry::{Masks, Objects, Reader};
+use super::order::Packets;
 use crate::exchange::export::cisco::{CHILD, OF};
-use crate::exchange::model::{Notes, Place, Rule, id_of};
-
-/// How a list writes a subnet of IPv4.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Masks {
-    /// Ones for what may be anything (IOS).
-    Wildcard,
-    /// Ones for the network (ASA).
-    Network,
-}
-
-/// Names for addresses, of objects and groups of such.
-pub(super) type Objects = BTreeMap<String, Vec<Cidr>>;
+use crate::exchange::model::{Notes, Place, id_of};
 
 /// A list.
 #[derive(Debug, Default)]
@@ -30,17 +19,13 @@ pub(super) struct List {
     faults: Vec<(Place, String)>,
 }
 
-/// An entry, seen from the device.
+/// An entry.
 #[derive(Clone, Debug)]
 struct Entry {
     place: Place,
     permit: bool,
     child: Option<String>,
-    protocol: String,
-    device: Vec<Cidr>,
-    culvert: Vec<Cidr>,
-    device_ports: Vec<String>,
-    culvert_ports: Vec<String>,
+    packets: Packets,
 }
 
 /// What a list says of one child.
@@ -53,38 +38,11 @@ pub(super) struct Selected {
 /// What a list comes down to.
 pub(super) struct Selection {
     pub(super) children: Vec<Selected>,
-    /// Of the children by name, in order.
-    pub(super) rules: Vec<(Place, Rule)>,
+    /// Its entries in order; of a permit the child that it is for.
+    pub(super) entries: Vec<(Place, Packets, Option<usize>)>,
     /// The children alone say the same.
     pub(super) plain: bool,
 }
-
-/// Ports by the names that both know them by.
-const PORTS: &[(&str, u16)] = &[
-    ("ftp-data", 20),
-    ("ftp", 21),
-    ("ssh", 22),
-    ("telnet", 23),
-    ("smtp", 25),
-    ("domain", 53),
-    ("tftp", 69),
-    ("www", 80),
-    ("http", 80),
-    ("pop3", 110),
-    ("ntp", 123),
-    ("imap4", 143),
-    ("snmp", 161),
-    ("snmptrap", 162),
-    ("bgp", 179),
-    ("ldap", 389),
-    ("https", 443),
-    ("isakmp", 500),
-    ("syslog", 514),
-    ("ldaps", 636),
-    ("sqlnet", 1521),
-    ("sip", 5060),
-    ("non500-isakmp", 4500),
-];
 
 impl List {
     /// Takes one entry over, the words behind the name of the list.
@@ -96,26 +54,14 @@ impl List {
         };
         match words {
             ["remark", rest @ ..] => {
-                self.child = rest.join(" ").strip_prefix(CHILD).map(|name| id_of(name.trim(), "net"));
+                self.child = rest.join(" ").strip_prefix(CHILD).map(|name| name.trim().to_owned());
             }
             [action @ ("permit" | "deny"), rest @ ..] => {
                 let mut reader = Reader { words: rest, masks, objects };
                 match reader.entry() {
-                    Ok((protocol, device, device_ports, culvert, culvert_ports)) => {
+                    Ok(packets) => {
                         let (permit, child) = (*action == "permit", self.child.clone());
-                        let place = place.clone();
-                        let sides = (device, culvert, device_ports, culvert_ports);
-                        let (device, culvert, device_ports, culvert_ports) = sides;
-                        self.entries.push(Entry {
-                            place,
-                            permit,
-                            child,
-                            protocol,
-                            device,
-                            culvert,
-                            device_ports,
-                            culvert_ports,
-                        });
+                        self.entries.push(Entry { place: place.clone(), permit, child, packets });
                     }
                     Err(fault) => self.faults.push((place.clone(), fault)),
                 }
@@ -124,219 +70,89 @@ impl List {
         }
     }
 
-    /// The children that the list of this name is for, and the rules that it makes for the peer.
-    pub(super) fn select(&self, name: &str, peer: &str, notes: &mut Notes) -> Selection {
+    /// The children that the list of this name is for, and which of its entries are for which.
+    pub(super) fn select(&self, name: &str, notes: &mut Notes) -> Selection {
         for (place, fault) in &self.faults {
             notes.add(place, fault.as_str());
         }
         let own = name.split_once(OF).map(|(_, child)| id_of(child, "net"));
-        let permits: Vec<&Entry> = self.entries.iter().filter(|entry| entry.permit).collect();
-        let plain = self.entries.iter().all(|entry| entry.permit && entry.protocol.is_empty());
-        let mut children: Vec<Selected> = Vec::new();
-        let mut names: Vec<(Place, String)> = Vec::new();
-        for (at, entry) in permits.iter().enumerate() {
-            let base = entry.child.clone().or_else(|| own.clone());
-            let name = match base {
-                Some(name) if entry.child.is_some() || permits.len() == 1 => name,
-                Some(name) => format!("{name}-{}", at + 1),
-                None if permits.len() == 1 => "net".to_owned(),
-                None => format!("net-{}", at + 1),
-            };
-            if !entry.protocol.is_empty() {
-                notes.add(
-                    &entry.place,
-                    "a child of Culvert has subnets: protocol and ports become a rule of the tenant",
-                );
-            }
-            names.push((entry.place.clone(), name.clone()));
-            match children.iter_mut().find(|child| child.name == name) {
-                Some(child) => {
-                    for (list, more) in
-                        [(&mut child.culvert, &entry.culvert), (&mut child.device, &entry.device)]
-                    {
-                        let new: Vec<Cidr> =
-                            more.iter().filter(|subnet| !list.contains(subnet)).copied().collect();
-                        list.extend(new);
-                    }
+        let permits = self.entries.iter().filter(|entry| entry.permit).count();
+        let mut selection = Selection {
+            children: Vec::new(),
+            entries: Vec::new(),
+            plain: self.entries.iter().all(Entry::is_plain),
+        };
+        // By what a remark says, as it stands there.
+        let mut named: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut number = 0;
+        for entry in &self.entries {
+            let mut at = None;
+            if entry.permit {
+                number += 1;
+                let of_remark = entry.child.as_deref();
+                let known = of_remark.and_then(|child| named.get(child)).copied();
+                let child = known.unwrap_or(selection.children.len());
+                let base = of_remark.map(|child| id_of(child, "net")).or_else(|| own.clone());
+                let name = match base {
+                    Some(name) if of_remark.is_some() || permits == 1 => name,
+                    base if permits == 1 => base.unwrap_or_else(|| "net".to_owned()),
+                    base => format!("{}-{number}", base.as_deref().unwrap_or("net")),
+                };
+                entry.select(name, &mut selection.children, known, notes);
+                if let Some(of_remark) = of_remark {
+                    named.insert(of_remark, child);
                 }
-                None => children.push(Selected {
-                    name,
-                    culvert: entry.culvert.clone(),
-                    device: entry.device.clone(),
-                }),
+                at = Some(child);
             }
+            selection.entries.push((entry.place.clone(), entry.packets.clone(), at));
         }
-        for child in &children {
-            let own = |entry: &&&Entry| {
-                names.iter().any(|(place, name)| *place == entry.place && *name == child.name)
-            };
-            let said: usize =
-                permits.iter().filter(own).map(|entry| entry.device.len() * entry.culvert.len()).sum();
-            let last = permits.iter().rfind(own);
-            if let Some(last) = last.filter(|_| said < child.device.len() * child.culvert.len()) {
-                let fault = format!(
-                    "the child {} is for every pair of its subnets, which is more than these entries",
-                    child.name
-                );
-                notes.add(&last.place, fault);
-            }
+        note_pairs(&selection, notes);
+        selection
+    }
+}
+
+impl Entry {
+    /// Whether the subnets of a child say all of it.
+    fn is_plain(&self) -> bool {
+        self.permit && self.packets.protocol.is_empty()
+    }
+
+    /// Adds it to the child that is known, or as another.
+    fn select(&self, name: String, children: &mut Vec<Selected>, known: Option<usize>, notes: &mut Notes) {
+        let packets = &self.packets;
+        if !packets.protocol.is_empty() {
+            notes.add(
+                &self.place,
+                "a child of Culvert has subnets: protocol and ports become a rule of the tenant",
+            );
         }
-        let rule = |entry: &Entry| {
-            let child = names.iter().find(|(place, _)| *place == entry.place).map(|(_, name)| name.clone());
-            let rule = Rule {
-                protect: child.map(|child| (peer.to_owned(), child)),
-                culvert: entry.culvert.clone(),
-                device: entry.device.clone(),
-                protocol: entry.protocol.clone(),
-                culvert_ports: entry.culvert_ports.clone(),
-                device_ports: entry.device_ports.clone(),
-            };
-            (entry.place.clone(), rule)
+        let Some(child) = known.and_then(|known| children.get_mut(known)) else {
+            let (culvert, device) = (packets.culvert.clone(), packets.device.clone());
+            return children.push(Selected { name, culvert, device });
         };
-        Selection { children, rules: self.entries.iter().map(rule).collect(), plain }
-    }
-}
-
-/// What a deny leaves to a later entry of a crypto map cannot be said by one list of rules: whoever does is told.
-pub(super) fn note_passed_on(rules: &[(Place, Rule)], notes: &mut Notes) {
-    for (at, (place, rule)) in rules.iter().enumerate().filter(|(_, (_, rule))| rule.protect.is_none()) {
-        let overlap = |a: &[Cidr], b: &[Cidr]| a.iter().any(|a| b.iter().any(|b| a.overlaps(b)));
-        let mut later = rules.iter().skip(at + 1).filter(|(_, later)| later.protect.is_some());
-        let own = rules
-            .iter()
-            .skip(at + 1)
-            .find(|(_, later)| later.protect.is_some())
-            .map(|(_, later)| &later.protect);
-        let taken = later.any(|(_, later)| {
-            let other_peer =
-                own.and_then(Option::as_ref).map(|(peer, _)| peer) != later.protect.as_ref().map(|(p, _)| p);
-            other_peer && overlap(&later.culvert, &rule.culvert) && overlap(&later.device, &rule.device)
-        });
-        if taken {
-            notes.add(place, "a later entry of the map protects some of it, which a rule before it now keeps from that: order the rules by hand");
+        for (list, more) in [(&mut child.culvert, &packets.culvert), (&mut child.device, &packets.device)] {
+            let new: Vec<Cidr> = more.iter().filter(|subnet| !list.contains(subnet)).copied().collect();
+            list.extend(new);
         }
     }
 }
 
-/// Protocol, subnets and ports of the device, those of Culvert.
-type Parts = (String, Vec<Cidr>, Vec<String>, Vec<Cidr>, Vec<String>);
-
-struct Reader<'a> {
-    words: &'a [&'a str],
-    masks: Masks,
-    objects: &'a Objects,
-}
-
-impl<'a> Reader<'a> {
-    fn next(&mut self) -> Option<&'a str> {
-        let (first, rest) = self.words.split_first()?;
-        self.words = rest;
-        Some(first)
-    }
-
-    fn entry(&mut self) -> Result<Parts, String> {
-        let protocol = match self.next().ok_or("the entry ends early")? {
-            "ip" | "ipv4" | "ipv6" => String::new(),
-            word @ ("object" | "object-group") => {
-                return Err(format!("{word} of services is not taken over"));
-            }
-            word => protocol(word).ok_or_else(|| format!("{word} is no protocol"))?,
-        };
-        let device = self.subnets()?;
-        let device_ports = self.ports()?;
-        let culvert = self.subnets()?;
-        let culvert_ports = self.ports()?;
-        match self.words {
-            [] | ["log" | "log-input", ..] => {}
-            [other, ..] => return Err(format!("{other}: the entry is not taken over")),
+/// A child is for every pair of its subnets, whether or not the entries say all of them.
+fn note_pairs(selection: &Selection, notes: &mut Notes) {
+    for (at, child) in selection.children.iter().enumerate() {
+        let own = || selection.entries.iter().filter(|(_, _, of)| *of == Some(at));
+        let said: usize = own().map(|(_, packets, _)| packets.device.len() * packets.culvert.len()).sum();
+        if said < child.device.len() * child.culvert.len()
+            && let Some((place, ..)) = own().next_back()
+        {
+            let name = &child.name;
+            notes.add(
+                place,
+                format!(
+                    "the child {name} is for every pair of its subnets, which is more than these entries"
+                ),
+            );
         }
-        Ok((protocol, device, device_ports, culvert, culvert_ports))
-    }
-
-    fn subnets(&mut self) -> Result<Vec<Cidr>, String> {
-        let all4 = || Cidr::truncated(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into_iter().collect();
-        let word = self.next().ok_or("the entry ends early")?;
-        match word {
-            "any" | "any4" => Ok(all4()),
-            "any6" => {
-                "::/0".parse().map(|all| vec![all]).map_err(|error: tenants::CidrError| error.to_string())
-            }
-            "host" => {
-                let host = self.next().unwrap_or_default();
-                host.parse().map(|host| vec![Cidr::host(host)]).map_err(|_| format!("{host:?} is no address"))
-            }
-            "object" | "object-group" => {
-                let name = self.next().unwrap_or_default();
-                self.objects
-                    .get(name)
-                    .cloned()
-                    .filter(|all| !all.is_empty())
-                    .ok_or_else(|| format!("there is no {word} {name}"))
-            }
-            text if text.contains('/') => {
-                text.parse().map(|subnet| vec![subnet]).map_err(|error: tenants::CidrError| error.to_string())
-            }
-            text => {
-                let mask = self.next().unwrap_or_default();
-                subnet(text, mask, self.masks).map(|subnet| vec![subnet])
-            }
-        }
-    }
-
-    fn ports(&mut self) -> Result<Vec<String>, String> {
-        let Some(word @ ("eq" | "range" | "gt" | "lt" | "neq")) = self.words.first().copied() else {
-            return Ok(Vec::new());
-        };
-        self.next();
-        let mut port = || {
-            let word = self.next().unwrap_or_default();
-            let named = PORTS.iter().find(|(name, _)| *name == word).map(|(_, number)| *number);
-            named
-                .or_else(|| word.parse().ok())
-                .ok_or_else(|| format!("{word:?} is no port that is known here"))
-        };
-        let first = port()?;
-        let beyond = format!("{word} {first} leaves no port");
-        Ok(match word {
-            "eq" => vec![first.to_string()],
-            "range" => vec![format!("{first}-{}", port()?)],
-            "gt" => vec![format!("{}-65535", first.checked_add(1).ok_or(beyond)?)],
-            "lt" => vec![format!("0-{}", first.checked_sub(1).ok_or(beyond)?)],
-            _ => {
-                let below = first.checked_sub(1).map(|last| format!("0-{last}"));
-                let above = first.checked_add(1).map(|next| format!("{next}-65535"));
-                below.into_iter().chain(above).collect()
-            }
-        })
-    }
-}
-
-/// A subnet of an address and a mask.
-pub(super) fn subnet(address: &str, mask: &str, masks: Masks) -> Result<Cidr, String> {
-    let parsed: (Option<Ipv4Addr>, Option<Ipv4Addr>) = (address.parse().ok(), mask.parse().ok());
-    let (Some(address), Some(bits)) = parsed else { return Err(format!("{address} {mask} is no subnet")) };
-    let bits = if masks == Masks::Wildcard { !bits.to_bits() } else { bits.to_bits() };
-    let prefix = bits.leading_ones();
-    if bits.count_ones() != prefix {
-        return Err(format!("{address} {mask}: the mask has gaps, which no subnet of Culvert has"));
-    }
-    let prefix = u8::try_from(prefix).unwrap_or(32);
-    Cidr::truncated(IpAddr::V4(address), prefix).ok_or_else(|| format!("{address} {mask} is no subnet"))
-}
-
-/// A protocol as a rule of Culvert has it.
-fn protocol(word: &str) -> Option<String> {
-    match word {
-        "tcp" | "udp" | "icmp" | "sctp" | "ospf" => Some(word.to_owned()),
-        "icmp6" => Some("icmpv6".to_owned()),
-        "gre" => Some("47".to_owned()),
-        "esp" => Some("50".to_owned()),
-        "ahp" | "ah" => Some("51".to_owned()),
-        "eigrp" => Some("88".to_owned()),
-        "pim" => Some("103".to_owned()),
-        "igmp" => Some("2".to_owned()),
-        "ipinip" => Some("4".to_owned()),
-        number => number.parse::<u8>().ok().filter(|number| *number > 0).map(|number| number.to_string()),
     }
 }
 
@@ -374,15 +190,16 @@ mod tests {
         );
         assert_eq!(list.entries.len(), 2);
         let [deny, permit] = list.entries.as_slice() else { panic!() };
+        let (denied, permitted) = (&deny.packets, &permit.packets);
         assert_eq!(
-            (deny.permit, deny.protocol.as_str(), deny.culvert_ports.clone()),
-            (false, "tcp", vec!["80".to_owned()])
+            (deny.permit, denied.protocol.as_str(), denied.culvert_ports.as_slice()),
+            (false, "tcp", &[80..=80][..])
         );
         assert_eq!(
-            (permit.device_ports.clone(), permit.culvert_ports.clone()),
-            (vec!["1000-2000".into()], vec!["1024-65535".into()])
+            (permitted.device_ports.as_slice(), permitted.culvert_ports.as_slice()),
+            (&[1000..=2000][..], &[1024..=65535][..])
         );
-        assert_eq!(permit.culvert.len(), 2);
+        assert_eq!(permitted.culvert.len(), 2);
         assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].starts_with("f:3: ") && notes[0].contains("gaps"), "{notes:?}");
     }
@@ -399,7 +216,7 @@ mod tests {
             ],
             Masks::Network,
         );
-        let selection = list.select("BRANCH", "branch", &mut Notes::default());
+        let selection = list.select("BRANCH", &mut Notes::default());
         let shown: Vec<(&str, usize, usize)> =
             selection.children.iter().map(|c| (c.name.as_str(), c.device.len(), c.culvert.len())).collect();
         assert_eq!(shown, [("lan", 2, 1), ("net-3", 1, 1)]);

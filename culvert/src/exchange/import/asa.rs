@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use ike::Identity;
 
-use super::acl::{List, Masks, Objects, subnet};
-use super::cisco::{Draft, Entry, Interface, Set, merged};
+use super::acl::List;
+use super::acl_entry::{Masks, Objects, subnet};
+use super::cisco::{Draft, Entry, Lives, Policies, Policy, Set, all_of, merged};
+use super::interface::Interface;
 use super::lines::{Block, Line, Source, blocks, lines};
-use super::{add_algorithm, identity, plain_key, usable};
+use super::{add_algorithm, identity, plain_key, starts, usable};
 use crate::exchange::export::asa::{ESP, GROUPS, IKEV1, IKEV2, PRF, TRANSFORMS};
 use crate::exchange::export::cisco::OF;
-use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
+use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Tunnel, Version, id_of};
 use crate::exchange::suite::{Suite, Words};
 
 /// How a tunnel group authenticates.
@@ -22,17 +24,43 @@ struct Group {
     dpd: Option<u64>,
 }
 
+/// What a map entry or a profile says, for either version of IKE.
+#[derive(Clone, Debug, Default)]
+struct Both {
+    /// With the proposals of IKEv2.
+    entry: Entry,
+    /// The transform sets of IKEv1.
+    v1_sets: Vec<String>,
+}
+
+impl Both {
+    /// Of the version that a peer can have.
+    fn one(mut self, notes: &mut Notes) -> Entry {
+        match (&self.entry.place, self.entry.sets.is_empty(), self.v1_sets.is_empty()) {
+            (_, true, false) => (self.entry.sets, self.entry.v1) = (self.v1_sets, true),
+            (Some(place), false, false) => {
+                notes.add(
+                    place,
+                    "for both versions: Culvert speaks one version of IKE with a peer: 2 is taken",
+                );
+            }
+            _ => {}
+        }
+        self.entry
+    }
+}
+
 #[derive(Default)]
 struct Config {
     hostname: String,
     domain: String,
     identity: Option<Identity>,
-    /// By number, with the lifetime.
-    ikev2: BTreeMap<u32, (Vec<Suite>, Option<u64>)>,
-    ikev1: BTreeMap<u32, (Vec<Suite>, Option<u64>)>,
+    ikev2: Policies,
+    ikev1: Policies,
+    lives: Lives,
     sets: BTreeMap<String, Set>,
-    profiles: BTreeMap<String, Entry>,
-    maps: BTreeMap<(String, u32), Entry>,
+    profiles: BTreeMap<String, Both>,
+    maps: BTreeMap<(String, u32), Both>,
     applied: BTreeMap<String, String>,
     lists: BTreeMap<String, List>,
     objects: Objects,
@@ -74,14 +102,16 @@ impl Config {
             ["crypto", "ikev2", "policy", number] => {
                 let (suite, life) = policy(body, IKEV2, notes);
                 let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
-                self.ikev2.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
+                let policy = Policy { place: place.clone(), suites, life };
+                self.ikev2.insert(number.parse().unwrap_or(u32::MAX), policy);
             }
             ["crypto", "ikev1", "policy", number] => {
                 let (suite, life) = policy(body, IKEV1, notes);
                 if body.iter().any(|line| line.words() == ["authentication", "pre-share"]) {
                     let suite = suite.with_prf_of_integrity();
                     let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
-                    self.ikev1.insert(number.parse().unwrap_or(u32::MAX), (suites, life));
+                    let policy = Policy { place: place.clone(), suites, life };
+                    self.ikev1.insert(number.parse().unwrap_or(u32::MAX), policy);
                 } else {
                     notes.add(place, "the policy is not for pre-shared keys: it is not taken over");
                 }
@@ -100,12 +130,12 @@ impl Config {
                 }
             }
             ["crypto", "ipsec", "profile", name] => {
-                let entry = self.profiles.entry((*name).to_owned()).or_default();
-                entry.place = Some(place.clone());
+                let both = self.profiles.entry((*name).to_owned()).or_default();
+                both.entry.place = Some(place.clone());
                 for line in body {
                     match line.words().as_slice() {
-                        ["set", rest @ ..] if set(entry, rest, &line.place, notes) => {}
-                        ["responder-only"] => {}
+                        ["set", rest @ ..] if set(both, rest, &line.place, notes) => {}
+                        ["responder-only"] => both.entry.answers = Some(line.place.clone()),
                         _ => notes.add(&line.place, "not taken over"),
                     }
                 }
@@ -120,14 +150,17 @@ impl Config {
                 );
             }
             ["crypto", "map", name, seq, rest @ ..] => {
-                let entry =
+                let both =
                     self.maps.entry(((*name).to_owned(), seq.parse().unwrap_or(u32::MAX))).or_default();
-                entry.place.get_or_insert_with(|| place.clone());
+                both.entry.place.get_or_insert_with(|| place.clone());
                 match rest {
-                    ["match", "address", list] => entry.list = Some((*list).to_owned()),
-                    ["set", rest @ ..] if set(entry, rest, place, notes) => {}
+                    ["match", "address", list] => both.entry.list = Some((*list).to_owned()),
+                    ["set", rest @ ..] if set(both, rest, place, notes) => {}
                     _ => notes.add(place, "not taken over"),
                 }
+            }
+            ["crypto", "ipsec", "security-association", "lifetime", rest @ ..] => {
+                self.lives.read(rest, place, notes);
             }
             [
                 "crypto",
@@ -207,7 +240,7 @@ impl Config {
                 ["nameif", name] => nameif = (*name).to_owned(),
                 ["ip", "address", own, _, ..] => address = own.parse().ok(),
                 ["tunnel", "source", "interface", source] => tunnel.source = (*source).to_owned(),
-                words => tunnel.line(words),
+                words => tunnel.line(words, &line.place),
             }
         }
         if let Some(address) = address {
@@ -218,29 +251,34 @@ impl Config {
         }
     }
 
-    fn finish(self, own: Option<IpAddr>, notes: &mut Notes) -> Found {
-        let mut draft = Draft::default();
-        for ((map, _), entry) in &self.maps {
-            let outside = self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
+    fn finish(mut self, own: Option<IpAddr>, notes: &mut Notes) -> Found {
+        let mut draft = Draft::new(self.lives);
+        for ((map, _), both) in std::mem::take(&mut self.maps) {
+            let entry = both.one(notes);
+            let outside = self.applied.get(&map).and_then(|interface| self.addresses.get(interface)).copied();
             let Some(peer) = entry.peer(notes) else { continue };
-            let name = entry.list.clone().unwrap_or_else(|| map.clone());
+            let name = entry.list.clone().unwrap_or(map);
             let key = format!("{peer} {}", entry.v1);
-            let skeleton = |notes: &mut Notes| self.skeleton(entry, peer, own.or(outside), &name, notes);
-            draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
+            let skeleton = |notes: &mut Notes| self.skeleton(&entry, peer, own.or(outside), &name, notes);
+            draft.add_map(&key, &entry, &self.sets, &self.lists, skeleton, notes);
         }
+        let profiles = std::mem::take(&mut self.profiles);
+        let profiles: BTreeMap<String, Entry> =
+            profiles.into_iter().map(|(name, both)| (name, both.one(notes))).collect();
         for tunnel in &self.tunnels {
-            let Some(entry) = tunnel.entry(&self.profiles, notes) else { continue };
+            let Some(read) = tunnel.entry(&profiles, notes) else { continue };
+            let entry = &read.1;
             let source = self.addresses.get(&tunnel.source).copied();
             let key = format!("{} {}", tunnel.destination, entry.v1);
             let name = tunnel.profile.as_deref().unwrap_or_default();
             let skeleton =
-                |notes: &mut Notes| self.skeleton(&entry, &tunnel.destination, own.or(source), name, notes);
-            draft.add_interface(&key, tunnel, &entry, &self.sets, skeleton, notes);
+                |notes: &mut Notes| self.skeleton(entry, &tunnel.destination, own.or(source), name, notes);
+            draft.add_interface(&key, tunnel, &read, &self.sets, skeleton, notes);
         }
         draft.finish(notes)
     }
 
-    /// The tunnel to a peer, without its children.
+    /// The tunnel to a peer, without its children; or why it is not taken over.
     fn skeleton(
         &self,
         entry: &Entry,
@@ -248,15 +286,11 @@ impl Config {
         own: Option<IpAddr>,
         name: &str,
         notes: &mut Notes,
-    ) -> Option<Tunnel> {
-        let place = entry.place.as_ref()?;
-        let Some(device) = self.identity.clone().or_else(|| own.map(Identity::address)) else {
-            notes.add(
-                place,
-                "where the device is, and so what it calls itself, is not in the file: give --address",
-            );
-            return None;
-        };
+    ) -> Result<Tunnel, String> {
+        let place = entry.place.as_ref().ok_or("it stands nowhere")?;
+        let device = self.identity.clone().or_else(|| own.map(Identity::address));
+        let device = device
+            .ok_or("where the device is, and so what it calls itself, is not in the file: give --address")?;
         let address: Option<IpAddr> = peer.parse().ok();
         if address.is_none() {
             notes.add(place, format!("{peer} is to be replaced by an address"));
@@ -268,38 +302,34 @@ impl Config {
             notes
                 .add(place, format!("the tunnel group {peer} has no pre-shared key for this version of IKE"));
         }
-        let policies = if entry.v1 { &self.ikev1 } else { &self.ikev2 };
-        let suites: Vec<Suite> = policies.values().flat_map(|(suites, _)| suites.clone()).collect();
+        let (suites, life) = all_of(if entry.v1 { &self.ikev1 } else { &self.ikev2 }, place, notes);
         let ike = if entry.v1 { merged(suites) } else { suites };
-        Some(Tunnel {
+        let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
+        Ok(Tunnel {
             name: id_of(name.split(OF).next().unwrap_or(name), "peer"),
             version: Version::of(entry.v1, entry.aggressive),
             culvert: End { addresses: address.iter().map(ToString::to_string).collect(), identity: culvert },
-            device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
             key: key.unwrap_or(Key::Unknown),
             ike,
-            ike_life: Life { rekey: None, life: policies.values().find_map(|(_, life)| *life) },
+            ike_life: Life { rekey: None, life },
             dpd: group.dpd,
-            // It begins when there is a packet.
-            starts: Starts::Device,
+            starts: starts(entry.answers.as_ref(), &addresses, notes),
+            device: End { addresses, identity: device },
             force_udp: false,
             children: Vec::new(),
         })
     }
 }
 
-fn set(entry: &mut Entry, words: &[&str], place: &Place, notes: &mut Notes) -> bool {
+fn set(both: &mut Both, words: &[&str], place: &Place, notes: &mut Notes) -> bool {
+    let named = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     match words {
-        ["ikev2", "ipsec-proposal", names @ ..] => {
-            entry.sets = names.iter().map(|name| (*name).to_owned()).collect()
-        }
-        ["ikev1", "transform-set", names @ ..] => {
-            (entry.sets, entry.v1) = (names.iter().map(|name| (*name).to_owned()).collect(), true);
-        }
-        ["ikev2", "mode", "transport"] => entry.transport = true,
-        ["ikev1", "phase1-mode", "aggressive", ..] => entry.aggressive = true,
+        ["ikev2", "ipsec-proposal", names @ ..] => both.entry.sets = named(names),
+        ["ikev1", "transform-set", names @ ..] => both.v1_sets = named(names),
+        ["ikev2", "mode", "transport"] => both.entry.transport = true,
+        ["ikev1", "phase1-mode", "aggressive", ..] => both.entry.aggressive = true,
         ["ikev1", "phase1-mode", "main"] => {}
-        words => return entry.set(words, GROUPS, place, notes),
+        words => return both.entry.set(words, GROUPS, place, notes),
     }
     true
 }

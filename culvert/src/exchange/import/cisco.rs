@@ -5,11 +5,39 @@ use std::net::IpAddr;
 
 use tenants::Cidr;
 
-use super::acl::{List, note_passed_on};
+use super::acl::List;
+use super::interface::Interface;
+use super::order::{Packets, Step, rules};
 use super::{free, usable};
-use crate::exchange::export::cisco::CHILD;
-use crate::exchange::model::{Child, Found, Life, Notes, Place, Rule, Tunnel, id_of};
+use crate::exchange::model::{Carrier, Child, Found, Life, Notes, Place, Tunnel, id_of};
 use crate::exchange::suite::{Suite, Word, Words, understood};
+
+/// How long a child lives, as a device says it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lives {
+    seconds: Option<u64>,
+    /// 0 is without a limit.
+    kilobytes: Option<u64>,
+}
+
+impl Lives {
+    /// The words behind `security-association lifetime`.
+    pub(super) fn read(&mut self, words: &[&str], place: &Place, notes: &mut Notes) {
+        let number = words.last().and_then(|number| number.parse::<u64>().ok());
+        match (words, number) {
+            (["seconds", _], Some(seconds)) => self.seconds = Some(seconds),
+            (["days", _], Some(days)) => self.seconds = days.checked_mul(86_400),
+            (["kilobytes", _], Some(kilobytes)) => self.kilobytes = Some(kilobytes),
+            (["kilobytes", "unlimited" | "disable"], _) => self.kilobytes = Some(0),
+            _ => notes.add(place, "no lifetime that is known here"),
+        }
+    }
+
+    /// What is not said here is what the whole device has.
+    fn or(self, device: Self) -> Self {
+        Self { seconds: self.seconds.or(device.seconds), kilobytes: self.kilobytes.or(device.kilobytes) }
+    }
+}
 
 /// What a map entry or an IPsec profile says.
 #[derive(Clone, Debug, Default)]
@@ -20,14 +48,15 @@ pub(super) struct Entry {
     /// Transform sets or proposals.
     pub(super) sets: Vec<String>,
     pub(super) pfs: Option<Word>,
-    pub(super) life: Option<u64>,
-    pub(super) kilobytes: Option<u64>,
+    pub(super) lives: Lives,
     pub(super) list: Option<String>,
     /// The IKE profile.
     pub(super) profile: Option<String>,
     pub(super) v1: bool,
     pub(super) aggressive: bool,
     pub(super) transport: bool,
+    /// Where it says that the device never begins.
+    pub(super) answers: Option<Place>,
 }
 
 impl Entry {
@@ -59,64 +88,50 @@ impl Entry {
             ["pfs"] => {
                 notes.add(place, "the group that pfs stands for depends on the device's version: say which")
             }
-            ["security-association", "lifetime", "seconds", seconds] => self.life = seconds.parse().ok(),
-            ["security-association", "lifetime", "kilobytes", "unlimited"] => {}
-            ["security-association", "lifetime", "kilobytes", kilobytes] => {
-                self.kilobytes = kilobytes.parse().ok()
+            ["security-association", "lifetime", rest @ ..] => {
+                self.lives.read(rest, place, notes);
             }
+            ["connection-type", kind] => self.answers = (*kind == "answer-only").then(|| place.clone()),
             // A matter of the device alone.
             ["security-association", "replay" | "idle-time" | "level" | "dummy", ..]
-            | [
-                "nat-t-disable" | "reverse-route" | "df-bit" | "connection-type" | "validate-icmp-errors",
-                ..,
-            ] => {}
+            | ["nat-t-disable" | "reverse-route" | "df-bit" | "validate-icmp-errors", ..] => {}
             _ => return false,
         }
         true
     }
 }
 
-/// A tunnel interface.
-pub(super) struct Interface {
-    place: Place,
-    name: String,
-    /// An address, or the name of an interface.
-    pub(super) source: String,
-    pub(super) destination: String,
-    pub(super) profile: Option<String>,
-    ipv6: bool,
-    child: Option<String>,
+/// A policy of IKE.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    pub(super) place: Place,
+    pub(super) suites: Vec<Suite>,
+    pub(super) life: Option<u64>,
 }
 
-impl Interface {
-    pub(super) fn new(name: &str, place: Place) -> Self {
-        let (source, destination) = (String::new(), String::new());
-        Self { place, name: name.to_owned(), source, destination, profile: None, ipv6: false, child: None }
-    }
+/// By number.
+pub(super) type Policies = BTreeMap<u32, Policy>;
 
-    /// A line that both devices have.
-    pub(super) fn line(&mut self, words: &[&str]) {
-        match words {
-            ["tunnel", "destination", destination] => self.destination = (*destination).to_owned(),
-            ["tunnel", "mode", "ipsec", family, ..] => self.ipv6 = *family == "ipv6",
-            ["tunnel", "protection", "ipsec", "profile", profile] => {
-                self.profile = Some((*profile).to_owned())
-            }
-            ["description", rest @ ..] => {
-                self.child = rest.join(" ").strip_prefix(CHILD).map(|child| child.trim().to_owned());
-            }
-            _ => {}
-        }
+/// What the policies come to for a peer of the entry here: their proposals and one lifetime.
+pub(super) fn all_of(policies: &Policies, place: &Place, notes: &mut Notes) -> (Vec<Suite>, Option<u64>) {
+    if policies.is_empty() {
+        note_defaults(place, "policy of IKE", notes);
     }
+    let life = policies.values().find_map(|policy| policy.life);
+    for other in policies.values().filter(|policy| policy.life.is_some() && policy.life != life) {
+        notes.add(&other.place, "a peer of Culvert has one lifetime: that of a policy before is taken");
+    }
+    (policies.values().flat_map(|policy| policy.suites.clone()).collect(), life)
+}
 
-    /// What its profile says, as if it stood here.
-    pub(super) fn entry(&self, profiles: &BTreeMap<String, Entry>, notes: &mut Notes) -> Option<Entry> {
-        let found = self.profile.as_ref().and_then(|name| profiles.get(name));
-        if found.is_none() {
-            notes.add(&self.place, "there is no such profile: the interface is not taken over");
-        }
-        found.map(|entry| Entry { place: Some(self.place.clone()), ..entry.clone() })
-    }
+/// What is not in the file is what the device has by itself, which differs from one version to the next.
+pub(super) fn note_defaults(place: &Place, what: &str, notes: &mut Notes) {
+    notes.add(
+        place,
+        format!(
+            "there is no {what}: the device has the defaults of its release, and the peer those of Culvert"
+        ),
+    );
 }
 
 /// A transform set or a proposal.
@@ -129,14 +144,21 @@ pub(super) struct Set {
 /// What is found, as it comes together.
 #[derive(Default)]
 pub(super) struct Draft {
+    /// What the whole device says of its children.
+    lives: Lives,
     /// By what tells peers apart.
     tunnels: Vec<(String, Tunnel)>,
-    rules: Vec<(Place, Rule)>,
+    /// Those of map entries, and behind them those of interfaces, which have whatever the routes lead there.
+    lists: Vec<Vec<Step>>,
     /// Some list says more than the children can.
     ordered: bool,
 }
 
 impl Draft {
+    pub(super) fn new(lives: Lives) -> Self {
+        Self { lives, ..Self::default() }
+    }
+
     /// The children of a map entry, on the tunnel of this key.
     pub(super) fn add_map(
         &mut self,
@@ -144,7 +166,7 @@ impl Draft {
         entry: &Entry,
         sets: &BTreeMap<String, Set>,
         lists: &BTreeMap<String, List>,
-        skeleton: impl FnOnce(&mut Notes) -> Option<Tunnel>,
+        skeleton: impl FnOnce(&mut Notes) -> Result<Tunnel, String>,
         notes: &mut Notes,
     ) {
         let Some(place) = &entry.place else { return };
@@ -153,20 +175,23 @@ impl Draft {
             notes.add(place, "the map entry has no access list: it is not taken over");
             return;
         };
-        let Some(tunnel) = self.tunnel(key, skeleton, notes) else { return };
-        let mut selection = list.select(list_name, &tunnel.name, notes);
+        let lives = self.lives;
+        let Some((tunnel_at, tunnel)) = self.tunnel(key, place, skeleton, notes) else { return };
+        let selection = list.select(list_name, notes);
+        let first = tunnel.children.len();
         for selected in selection.children {
-            let mut child = child(selected.name.clone(), entry, sets, place, notes);
+            let mut child = child(selected.name, entry, lives, sets, place, notes);
             (child.culvert, child.device) = (selected.culvert, selected.device);
-            let name = push(tunnel, child);
-            for (_, rule) in &mut selection.rules {
-                if let Some((_, child)) = rule.protect.as_mut().filter(|(_, child)| *child == selected.name) {
-                    child.clone_from(&name);
-                }
-            }
+            push(tunnel, child);
         }
+        let steps = selection.entries.into_iter().map(|(place, packets, child)| Step {
+            place,
+            packets,
+            carrier: child.map(|child| Carrier { tunnel: tunnel_at, child: first + child }),
+            interface: None,
+        });
+        self.lists.push(steps.collect());
         self.ordered |= !selection.plain;
-        self.rules.extend(selection.rules);
     }
 
     /// The child of a tunnel interface, which carries everything.
@@ -174,64 +199,83 @@ impl Draft {
         &mut self,
         key: &str,
         interface: &Interface,
-        entry: &Entry,
+        (any, entry): &(IpAddr, Entry),
         sets: &BTreeMap<String, Set>,
-        skeleton: impl FnOnce(&mut Notes) -> Option<Tunnel>,
+        skeleton: impl FnOnce(&mut Notes) -> Result<Tunnel, String>,
         notes: &mut Notes,
     ) {
         let Some(place) = &entry.place else { return };
-        let Some(tunnel) = self.tunnel(key, skeleton, notes) else { return };
+        let lives = self.lives;
+        let Some((tunnel_at, tunnel)) = self.tunnel(key, place, skeleton, notes) else { return };
         let name = interface.child.as_ref().unwrap_or(&interface.name);
-        let mut child = child(id_of(name, "net"), entry, sets, place, notes);
-        let any: IpAddr = if interface.ipv6 { [0u16; 8].into() } else { [0, 0, 0, 0].into() };
-        let all: Vec<Cidr> = Cidr::truncated(any, 0).into_iter().collect();
-        (child.culvert, child.device) = (all.clone(), all);
+        let mut child = child(id_of(name, "net"), entry, lives, sets, place, notes);
+        let all: Vec<Cidr> = Cidr::truncated(*any, 0).into_iter().collect();
+        (child.culvert, child.device) = (all.clone(), all.clone());
+        let carrier = Carrier { tunnel: tunnel_at, child: tunnel.children.len() };
         push(tunnel, child);
+        let packets = Packets {
+            culvert: all.clone(),
+            device: all,
+            protocol: String::new(),
+            culvert_ports: Vec::new(),
+            device_ports: Vec::new(),
+        };
+        let (place, interface) = (place.clone(), Some(interface.name.clone()));
+        self.lists.push(vec![Step { place, packets, carrier: Some(carrier), interface }]);
     }
 
+    /// The tunnel of this key, and its place among all. Why there is none is told where the entry stands.
     fn tunnel(
         &mut self,
         key: &str,
-        skeleton: impl FnOnce(&mut Notes) -> Option<Tunnel>,
+        place: &Place,
+        skeleton: impl FnOnce(&mut Notes) -> Result<Tunnel, String>,
         notes: &mut Notes,
-    ) -> Option<&mut Tunnel> {
+    ) -> Option<(usize, &mut Tunnel)> {
         if self.tunnels.iter().all(|(other, _)| other != key) {
-            let mut tunnel = skeleton(notes)?;
+            let mut tunnel = skeleton(notes).map_err(|fault| notes.add(place, fault)).ok()?;
             tunnel.name = free(&tunnel.name, |name| self.tunnels.iter().any(|(_, other)| other.name == name));
             self.tunnels.push((key.to_owned(), tunnel));
         }
-        self.tunnels.iter_mut().find(|(other, _)| other == key).map(|(_, tunnel)| tunnel)
+        let mut all = self.tunnels.iter_mut().enumerate();
+        all.find(|(_, (other, _))| other == key).map(|(at, (_, tunnel))| (at, tunnel))
     }
 
-    pub(super) fn finish(self, notes: &mut Notes) -> Found {
-        let rules = if self.ordered {
-            note_passed_on(&self.rules, notes);
-            self.rules.into_iter().map(|(_, rule)| rule).collect()
-        } else {
-            Vec::new()
-        };
+    pub(super) fn finish(mut self, notes: &mut Notes) -> Found {
+        // A list that permits nothing leaves a tunnel without children, and what is behind it moves up.
+        let (mut kept, mut places) = (0, Vec::with_capacity(self.tunnels.len()));
+        for (_, tunnel) in &self.tunnels {
+            places.push(kept);
+            kept += usize::from(!tunnel.children.is_empty());
+        }
+        for carrier in self.lists.iter_mut().flatten().filter_map(|step| step.carrier.as_mut()) {
+            carrier.tunnel = places.get(carrier.tunnel).copied().unwrap_or_default();
+        }
+        let rules = if self.ordered { rules(&self.lists, notes) } else { Vec::new() };
         let tunnels = self.tunnels.into_iter().map(|(_, tunnel)| tunnel);
         Found { tunnels: tunnels.filter(|tunnel| !tunnel.children.is_empty()).collect(), rules }
     }
 }
 
-/// Gives a tunnel a child, and tells what it is called: two lists may call theirs the same.
-fn push(tunnel: &mut Tunnel, mut child: Child) -> String {
+/// Gives a tunnel a child: two lists may call theirs the same.
+fn push(tunnel: &mut Tunnel, mut child: Child) {
     child.name = free(&child.name, |name| tunnel.children.iter().any(|other| other.name == name));
-    let name = child.name.clone();
     tunnel.children.push(child);
-    name
 }
 
 /// A child without subnets.
 fn child(
     name: String,
     entry: &Entry,
+    device: Lives,
     sets: &BTreeMap<String, Set>,
     place: &Place,
     notes: &mut Notes,
 ) -> Child {
     let (mut esp, mut transport) = (Vec::new(), entry.transport);
+    if entry.sets.is_empty() {
+        note_defaults(place, "transform set or proposal", notes);
+    }
     for name in &entry.sets {
         match sets.get(name) {
             Some(set) => {
@@ -242,8 +286,10 @@ fn child(
             None => notes.add(place, format!("there is no transform set or proposal {name}")),
         }
     }
-    let life = Life { rekey: None, life: entry.life };
-    let life_bytes = entry.kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024));
+    let lives = entry.lives.or(device);
+    let life = Life { rekey: None, life: lives.seconds };
+    let limit = lives.kilobytes.filter(|kilobytes| *kilobytes > 0);
+    let life_bytes = limit.map(|kilobytes| kilobytes.saturating_mul(1024));
     Child { name, transport, culvert: Vec::new(), device: Vec::new(), esp: merged(esp), life, life_bytes }
 }
 

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 
 use ike::Identity;
 
-use super::acl::{List, Masks, Objects, subnet};
-use super::cisco::{Draft, Entry, Interface, Set, merged};
+use super::acl::List;
+use super::acl_entry::{Masks, Objects, subnet};
+use super::cisco::{Draft, Entry, Lives, Policies, Policy, Set, all_of, merged, note_defaults};
+use super::interface::Interface;
+use super::ios_keys::{Keys, key_of_line, keyring};
 use super::ios_parts::{Profile, entry, profile, suite};
-use super::lines::{Block, Line, Source, blocks, lines};
-use super::{identity, is_placeholder, plain_key, usable};
+use super::lines::{Block, Source, blocks, lines};
+use super::{identity, is_placeholder, of_address, starts, usable};
 use crate::exchange::export::ios::{ESP, IKEV1, IKEV2};
-use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
+use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Tunnel, Version, id_of};
 use crate::exchange::suite::{Suite, understood};
 
 #[derive(Default)]
@@ -23,14 +26,15 @@ struct Config {
     /// Names of proposals, by the name of the policy.
     policies: BTreeMap<String, Vec<String>>,
     ikev2: BTreeMap<String, Profile>,
-    /// Of IKEv1, by number, with the lifetime.
-    isakmp: BTreeMap<u32, (Suite, Option<u64>)>,
+    /// Of IKEv1.
+    isakmp: Policies,
     isakmp_profiles: BTreeMap<String, Profile>,
-    /// For both versions: whose and what, by keyring. Those without a keyring are under the empty name.
-    keys: BTreeMap<String, Vec<(String, Key)>>,
+    /// For both versions, by keyring. Those without a keyring are under the empty name.
+    keys: BTreeMap<String, Keys>,
     /// `crypto isakmp identity` and `keepalive`.
     identity: Option<Identity>,
     keepalive: Option<u64>,
+    lives: Lives,
     sets: BTreeMap<String, Set>,
     profiles: BTreeMap<String, Entry>,
     maps: BTreeMap<(String, u32), Entry>,
@@ -76,8 +80,9 @@ impl Config {
                 });
                 self.policies.insert((*name).to_owned(), named.collect());
             }
-            ["crypto", "ikev2", "keyring", name] => self.keyring(name, body, notes),
-            ["crypto", "keyring", name, ..] => self.keyring(name, body, notes),
+            ["crypto", "ikev2", "keyring", name] | ["crypto", "keyring", name, ..] => {
+                keyring(self.keys.entry((*name).to_owned()).or_default(), body, notes);
+            }
             ["crypto", "ikev2", "profile", name] => {
                 let profile = profile(block, notes);
                 self.ikev2.insert((*name).to_owned(), profile);
@@ -103,16 +108,17 @@ impl Config {
                 });
                 let psk = body.iter().any(|line| line.words() == ["authentication", "pre-share"]);
                 if psk {
-                    for suite in
-                        usable(suite.with_prf_of_integrity(), Suite::ike_text, Suite::of_ike, place, notes)
-                    {
-                        self.isakmp.insert(number.parse().unwrap_or(u32::MAX), (suite, life));
-                    }
+                    let suite = suite.with_prf_of_integrity();
+                    let suites = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+                    let policy = Policy { place: place.clone(), suites, life };
+                    self.isakmp.insert(number.parse().unwrap_or(u32::MAX), policy);
                 } else {
                     notes.add(place, "the policy is not for pre-shared keys: it is not taken over");
                 }
             }
-            ["crypto", "isakmp", "key", rest @ ..] => self.key("", rest, place, notes),
+            ["crypto", "isakmp", "key", rest @ ..] => {
+                key_of_line(self.keys.entry(String::new()).or_default(), rest, place, notes);
+            }
             ["crypto", "isakmp", "identity", "hostname"] => self.identity = self.fqdn(),
             ["crypto", "isakmp", "identity", "key-id", id] => {
                 self.identity = identity(&format!("keyid:{id}"), place, notes);
@@ -141,6 +147,9 @@ impl Config {
                 self.applied.insert((*name).to_owned(), (*interface).to_owned());
             }
             ["crypto", "map", ..] => notes.add(place, "the map is not taken over"),
+            ["crypto", "ipsec", "security-association", "lifetime", rest @ ..] => {
+                self.lives.read(rest, place, notes);
+            }
             [
                 "crypto",
                 "ikev2" | "isakmp",
@@ -199,59 +208,6 @@ impl Config {
         self.objects.insert(name.clone(), all);
     }
 
-    /// `KEY address 192.0.2.1`, `0 KEY hostname name`.
-    fn key(&mut self, ring: &str, words: &[&str], place: &Place, notes: &mut Notes) {
-        let (key, of) = match words {
-            ["6" | "7", _, "address" | "hostname", _, ..] => {
-                notes.add(
-                    place,
-                    "the key is encrypted: set the variable that the manifest names, or put it there",
-                );
-                return;
-            }
-            ["0", key, "address" | "hostname", of, ..] | [key, "address" | "hostname", of, ..] => (*key, *of),
-            _ => return notes.add(place, "the key is not taken over"),
-        };
-        let key = plain_key(key, place, notes);
-        self.keys.entry(ring.to_owned()).or_default().push((of.to_owned(), key));
-    }
-
-    fn keyring(&mut self, name: &str, body: &[Line], notes: &mut Notes) {
-        let mut of = String::new();
-        for line in body {
-            match line.words().as_slice() {
-                // IKEv1 says both in a line.
-                ["pre-shared-key", kind @ ("address" | "hostname"), of, "key", rest @ ..]
-                | ["pre-shared-key", kind @ ("address" | "hostname"), of, _, "key", rest @ ..] => {
-                    let words: Vec<&str> = rest.iter().copied().chain([*kind, *of]).collect();
-                    self.key(name, &words, &line.place, notes);
-                }
-                ["peer", _] => of.clear(),
-                ["address", address, ..] | ["hostname", address] => of = (*address).to_owned(),
-                ["identity", "address" | "fqdn" | "email" | "key-id", _, ..] if of.is_empty() => {
-                    "0.0.0.0".clone_into(&mut of)
-                }
-                ["pre-shared-key", side @ ("local" | "remote"), rest @ ..] => {
-                    if *side == "remote" {
-                        notes.add(
-                            &line.place,
-                            "Culvert has one key for both directions: that of the other direction is taken",
-                        );
-                        continue;
-                    }
-                    let words: Vec<&str> = rest.iter().copied().chain(["address", of.as_str()]).collect();
-                    self.key(name, &words, &line.place, notes);
-                }
-                ["pre-shared-key", rest @ ..] => {
-                    let words: Vec<&str> = rest.iter().copied().chain(["address", of.as_str()]).collect();
-                    self.key(name, &words, &line.place, notes);
-                }
-                ["description" | "identity", ..] => {}
-                _ => notes.add(&line.place, "not taken over"),
-            }
-        }
-    }
-
     fn transform_set(&mut self, name: &str, words: &[&str], block: &Block, notes: &mut Notes) {
         let mut set = Set::default();
         let mut rest = words;
@@ -293,7 +249,7 @@ impl Config {
                     self.applied.entry((*map).to_owned()).or_insert_with(|| name.to_owned());
                 }
                 ["tunnel", "source", source] => tunnel.source = (*source).to_owned(),
-                words => tunnel.line(words),
+                words => tunnel.line(words, &line.place),
             }
         }
         if tunnel.profile.is_some() {
@@ -302,7 +258,7 @@ impl Config {
     }
 
     fn finish(self, own: Option<IpAddr>, notes: &mut Notes) -> Found {
-        let mut draft = Draft::default();
+        let mut draft = Draft::new(self.lives);
         for ((map, _), entry) in &self.maps {
             let interface =
                 self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
@@ -316,18 +272,19 @@ impl Config {
             draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
         }
         for tunnel in &self.tunnels {
-            let Some(entry) = tunnel.entry(&self.profiles, notes) else { continue };
+            let Some(read) = tunnel.entry(&self.profiles, notes) else { continue };
+            let entry = &read.1;
             let source = tunnel.source.parse().ok().or_else(|| self.addresses.get(&tunnel.source).copied());
             let key = format!("{} {:?}", tunnel.destination, entry.profile);
             let name = tunnel.profile.clone().unwrap_or_default();
             let skeleton =
-                |notes: &mut Notes| self.skeleton(&entry, &tunnel.destination, own.or(source), &name, notes);
-            draft.add_interface(&key, tunnel, &entry, &self.sets, skeleton, notes);
+                |notes: &mut Notes| self.skeleton(entry, &tunnel.destination, own.or(source), &name, notes);
+            draft.add_interface(&key, tunnel, &read, &self.sets, skeleton, notes);
         }
         draft.finish(notes)
     }
 
-    /// The tunnel of a map entry or a profile, without its children.
+    /// The tunnel of a map entry or a profile, without its children; or why it is not taken over.
     fn skeleton(
         &self,
         entry: &Entry,
@@ -335,68 +292,70 @@ impl Config {
         own: Option<IpAddr>,
         fallback: &str,
         notes: &mut Notes,
-    ) -> Option<Tunnel> {
-        let place = entry.place.as_ref()?;
+    ) -> Result<Tunnel, String> {
+        let place = entry.place.as_ref().ok_or("it stands nowhere")?;
         let profiles = if entry.v1 { &self.isakmp_profiles } else { &self.ikev2 };
         let profile = match &entry.profile {
-            Some(name) => profiles.get(name).cloned().or_else(|| {
-                notes.add(place, format!("there is no profile {name}"));
-                None
-            })?,
+            Some(name) => profiles.get(name).cloned().ok_or_else(|| format!("there is no profile {name}"))?,
             None => Profile::default(),
         };
         if profile.foreign {
-            notes.add(place, "the profile does not authenticate by pre-shared keys: it is not taken over");
-            return None;
+            return Err(
+                "the profile does not authenticate by pre-shared keys: it is not taken over".to_owned()
+            );
         }
         let own_identity = self.identity.clone().filter(|_| entry.v1);
         let device = profile.device.clone().or(own_identity).or_else(|| own.map(Identity::address));
-        let Some(device) = device else {
-            notes.add(
-                place,
-                "where the device is, and so what it calls itself, is not in the file: give --address",
-            );
-            return None;
-        };
+        let device = device
+            .ok_or("where the device is, and so what it calls itself, is not in the file: give --address")?;
         if is_placeholder(peer) {
             notes.add(place, format!("{peer} is to be replaced by an address"));
         }
-        let culvert = profile.culvert.clone().or_else(|| peer.parse().ok())?;
+        let culvert = profile.culvert.clone().or_else(|| of_address(peer)).ok_or_else(|| {
+            format!(
+                "what {peer} calls itself is not in the file: it is not taken over; an IKE profile says it"
+            )
+        })?;
         let rings = profile.keyring.iter().chain(self.keys.keys().filter(|_| profile.keyring.is_none()));
-        let keys = rings.filter_map(|ring| self.keys.get(ring)).flatten();
-        let key =
-            keys.clone().find(|(of, _)| of == peer).or_else(|| keys.clone().find(|(of, _)| of == "0.0.0.0"));
-        if key.is_none() {
+        let key = Keys::best(rings.filter_map(|ring| self.keys.get(ring)), peer, &culvert);
+        if key == Key::Unknown {
             notes.add(place, format!("there is no key for {peer} that can be read"));
         }
         let name = entry.profile.as_deref().unwrap_or(fallback);
         let (ike, life) = if entry.v1 {
-            let suites = self.isakmp.values().map(|(suite, _)| suite.clone()).collect();
-            (merged(suites), self.isakmp.values().find_map(|(_, life)| *life))
+            let (suites, life) = all_of(&self.isakmp, place, notes);
+            (merged(suites), life)
         } else {
-            let named = entry.profile.as_ref().and_then(|name| self.policies.get(name));
-            let policies: Vec<&String> =
-                named.map_or_else(|| self.policies.values().flatten().collect(), |p| p.iter().collect());
-            let suites = policies.into_iter().filter_map(|name| self.proposals.get(name));
-            (suites.flatten().cloned().collect(), profile.life)
+            (self.proposals_of(entry, place, notes), profile.life)
         };
-        Some(Tunnel {
+        let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
+        Ok(Tunnel {
             name: id_of(name.split(crate::exchange::export::cisco::OF).next().unwrap_or(name), "peer"),
             version: Version::of(entry.v1, profile.aggressive),
             culvert: End {
                 addresses: Some(peer.to_owned()).filter(|p| !is_placeholder(p)).into_iter().collect(),
                 identity: culvert,
             },
-            device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
-            key: key.map_or(Key::Unknown, |(_, key)| key.clone()),
+            key,
             ike,
             ike_life: Life { rekey: None, life },
             dpd: profile.dpd.or(self.keepalive.filter(|_| entry.v1)),
-            // It begins when there is a packet.
-            starts: Starts::Device,
+            starts: starts(entry.answers.as_ref(), &addresses, notes),
+            device: End { addresses, identity: device },
             force_udp: false,
             children: Vec::new(),
         })
+    }
+
+    /// Those of the policy of the same name as an exporter writes it, else of all policies.
+    fn proposals_of(&self, entry: &Entry, place: &Place, notes: &mut Notes) -> Vec<Suite> {
+        let named = entry.profile.as_ref().and_then(|name| self.policies.get(name));
+        let names: Vec<&String> =
+            named.map_or_else(|| self.policies.values().flatten().collect(), |p| p.iter().collect());
+        if names.is_empty() {
+            note_defaults(place, "policy of IKE with a proposal", notes);
+        }
+        names.into_iter().filter_map(|name| self.proposals.get(name)).flatten().cloned().collect()
     }
 }
 

@@ -1,12 +1,14 @@
 //! What stands in the blocks of IOS: algorithms, IKE profiles, map entries.
 
+use std::net::IpAddr;
+
 use ike::Identity;
 
+use super::add_algorithm;
 use super::cisco::Entry;
 use super::lines::{Block, Line};
-use super::{add_algorithm, identity};
 use crate::exchange::export::ios::{GROUPS, IKEV1, PRF};
-use crate::exchange::model::Notes;
+use crate::exchange::model::{Notes, Place};
 use crate::exchange::suite::{Suite, Words};
 
 /// An IKE profile of either version.
@@ -52,25 +54,43 @@ pub(super) fn suite(body: &[Line], words: Words, notes: &mut Notes) -> Suite {
     suite
 }
 
+/// An identity of what stands behind its kind: all of it, for what stands for many is none.
+pub(super) fn of_kind(kind: &str, words: &[&str], place: &Place, notes: &mut Notes) -> Option<Identity> {
+    let found = match (kind, words) {
+        ("key-id", [id]) => format!("keyid:{id}").parse().ok(),
+        ("fqdn" | "host", [id]) => format!("fqdn:{id}").parse().ok(),
+        ("email" | "user", [id]) if id.contains('@') => id.parse().ok(),
+        ("address", [id] | [id, "255.255.255.255"]) => {
+            let address: Option<IpAddr> = id.trim_end_matches("/128").parse().ok();
+            address.filter(|address| !address.is_unspecified()).map(Identity::address)
+        }
+        _ => None,
+    };
+    if found.is_none() {
+        notes.add(place, format!("{kind} {} is no single identity: it is not taken over", words.join(" ")));
+    }
+    found
+}
+
 /// An IKE profile of either version.
 pub(super) fn profile(block: &Block, notes: &mut Notes) -> Profile {
     let mut profile = Profile::default();
     for line in &block.body {
         let place = &line.place;
-        let of_kind = |kind: &str, id: &str, notes: &mut Notes| match kind {
-            "key-id" => identity(&format!("keyid:{id}"), place, notes),
-            "fqdn" | "host" => identity(&format!("fqdn:{id}"), place, notes),
-            _ => identity(id, place, notes),
-        };
         match line.words().as_slice() {
-            ["match", "identity", "remote", kind, id, ..] => profile.culvert = of_kind(kind, id, notes),
-            ["match", "identity", kind @ ("address" | "host" | "user"), id, ..] => {
-                profile.culvert = of_kind(kind, id, notes);
+            ["match", "identity", "remote", kind, id @ ..]
+            | ["match", "identity", kind @ ("address" | "host" | "user"), id @ ..] => {
+                match of_kind(kind, id, place, notes) {
+                    Some(_) if profile.culvert.is_some() => {
+                        notes.add(place, "a peer of Culvert has one identity: the first is taken");
+                    }
+                    other => profile.culvert = profile.culvert.take().or(other),
+                }
             }
-            ["identity", "local", kind, id] => profile.device = of_kind(kind, id, notes),
+            ["identity", "local", kind, id] => profile.device = of_kind(kind, &[*id], place, notes),
             ["self-identity", "address" | "fqdn"] => {}
-            ["self-identity", "fqdn", id] => profile.device = of_kind("fqdn", id, notes),
-            ["self-identity", "user-fqdn", id] => profile.device = of_kind("email", id, notes),
+            ["self-identity", "fqdn", id] => profile.device = of_kind("fqdn", &[*id], place, notes),
+            ["self-identity", "user-fqdn", id] => profile.device = of_kind("email", &[*id], place, notes),
             ["keyring", "local", name] | ["keyring", name] => profile.keyring = Some((*name).to_owned()),
             ["authentication", "remote" | "local", method, ..] => profile.foreign |= *method != "pre-share",
             ["lifetime", seconds] => profile.life = seconds.parse().ok(),
@@ -102,7 +122,8 @@ pub(super) fn entry(block: &Block, notes: &mut Notes) -> Entry {
             ["set", "isakmp-profile", name] => entry.profile = Some((*name).to_owned()),
             ["set", rest @ ..] if entry.set(rest, GROUPS, &line.place, notes) => {}
             ["match", "address", name] => entry.list = Some((*name).to_owned()),
-            ["description" | "qos" | "responder-only" | "reverse-route", ..] => {}
+            ["responder-only"] => entry.answers = Some(line.place.clone()),
+            ["description" | "qos" | "reverse-route", ..] => {}
             _ => notes.add(&line.place, "not taken over"),
         }
     }

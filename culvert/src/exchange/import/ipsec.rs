@@ -7,15 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ike::Identity;
-use tenants::Cidr;
 
 use super::cisco::merged;
 use super::dialects::proposals;
+use super::ipsec_child::{child, time};
 use super::lines::Source;
-use super::{identity, is_placeholder, key_of, seconds};
+use super::{boolean, identity, is_placeholder, key_of, of_address};
 use crate::exchange::export::libreswan::OF;
-use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
-use crate::exchange::suite::{NO_PFS, Suite, Word};
+use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 
 /// What is a matter of the device alone.
 const OWN: &[&str] = &[
@@ -66,12 +65,12 @@ const OWN: &[&str] = &[
 const DEFAULTS: &str = "%default";
 
 /// Values by key.
-type Values = BTreeMap<String, (String, Place)>;
+pub(super) type Values = BTreeMap<String, (String, Place)>;
 
 /// A connection as it stands.
-struct Section {
+pub(super) struct Section {
     name: String,
-    place: Place,
+    pub(super) place: Place,
     values: Values,
     /// The sections that it refers to.
     also: Vec<(String, Place)>,
@@ -103,7 +102,7 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
             continue;
         }
         if let Some(tunnel) = tunnel(section, &values, notes) {
-            add(&mut found, tunnel);
+            add(&mut found, tunnel, &section.place, notes);
         }
     }
     for tunnel in &mut found.tunnels {
@@ -240,18 +239,12 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
     } else {
         ("left", "right")
     };
-    for key in ["authby", "leftauth", "rightauth"] {
-        if let Some((auth, place)) =
-            values.get(key).filter(|(auth, _)| !["secret", "psk"].contains(&auth.as_str()))
-        {
-            notes.add(
-                place,
-                format!(
-                    "{key}={auth} is not taken over, nor is the connection: Culvert knows pre-shared keys"
-                ),
-            );
-            return None;
-        }
+    if let Some((fault, place)) = foreign(section, values) {
+        notes.add(
+            place,
+            format!("{fault} is not taken over, nor is the connection: Culvert knows pre-shared keys"),
+        );
+        return None;
     }
     let (device, culvert) = (end(own, section, values, notes), end(other, section, values, notes));
     let (device, culvert) = device.zip(culvert)?;
@@ -266,28 +259,25 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         }
         _ => false,
     };
-    let aggressive = ["aggressive", "aggrmode"].iter().any(|key| value(key) == Some("yes"));
+    let is_on = |key: &str, notes: &mut Notes| {
+        // What `auto` says goes without saying.
+        let said = values.get(key).filter(|(value, _)| value != "auto");
+        said.is_some_and(|(value, place)| boolean(value, place, notes))
+    };
+    let aggressive = is_on("aggressive", notes) | is_on("aggrmode", notes);
     let ike = proposals(values.get("ike"), None, notes);
     // There are no lists within a proposal of IKEv1.
     let ike = if v1 { merged(ike) } else { ike };
-    let (name, child) = match section.name.split_once(OF) {
+    let (name, of_child) = match section.name.split_once(OF) {
         Some((peer, child)) => (id_of(peer, "peer"), id_of(child, "net")),
         None => (id_of(&section.name, "peer"), id_of(&section.name, "net")),
     };
-    let child = self::child(child, section, values, (own, other), (v1, &ike), notes)?;
+    let child = child(of_child, section, values, (own, other), (v1, &ike), notes)?;
     let starts = match value("auto").unwrap_or("ignore") {
         "start" | "up" => Starts::Device,
         "ondemand" | "route" => Starts::Packets,
         _ if device.addresses.is_empty() => Starts::Device,
         _ => Starts::Culvert,
-    };
-    let time = |key: &str, notes: &mut Notes| {
-        let (value, place) = values.get(key)?;
-        let time = seconds(value);
-        if time.is_none() {
-            notes.add(place, format!("{key}={value} is no time"));
-        }
-        time.filter(|time| *time > 0)
     };
     let known = |key: &str| KNOWN.contains(&key) || OWN.contains(&key);
     for (key, (_, place)) in values.iter().filter(|(key, _)| !known(key)) {
@@ -300,11 +290,26 @@ fn tunnel(section: &Section, values: &Values, notes: &mut Notes) -> Option<Tunne
         device,
         key: Key::Unknown,
         ike,
-        ike_life: Life { rekey: None, life: time("ikelifetime", notes) },
-        dpd: time("dpddelay", notes),
+        ike_life: Life { rekey: None, life: time("ikelifetime", values, notes) },
+        dpd: time("dpddelay", values, notes),
         starts,
-        force_udp: ["encapsulation", "forceencaps"].iter().any(|key| value(key) == Some("yes")),
+        force_udp: is_on("encapsulation", notes) | is_on("forceencaps", notes),
         children: vec![child],
+    })
+}
+
+/// What keeps it from authenticating by a pre-shared key, and where that stands. Who does not say how has a certificate, at either of the two.
+fn foreign<'a>(section: &'a Section, values: &'a Values) -> Option<(String, &'a Place)> {
+    ["leftauth", "rightauth"].into_iter().find_map(|key| {
+        match values
+            .get(key)
+            .map(|said| (key, said))
+            .or_else(|| values.get("authby").map(|said| ("authby", said)))
+        {
+            Some((_, (auth, _))) if ["secret", "psk"].contains(&auth.as_str()) => None,
+            Some((key, (auth, place))) => Some((format!("{key}={auth}"), place)),
+            None => Some(("a certificate, which goes without authby=secret,".to_owned(), &section.place)),
+        }
     })
 }
 
@@ -356,7 +361,7 @@ fn end(side: &str, section: &Section, values: &Values, notes: &mut Notes) -> Opt
     }
     let identity = match values.get(&format!("{side}id")) {
         Some((id, place)) => end_identity(id, place, notes),
-        None => addresses.first().and_then(|address| address.parse().ok()),
+        None => addresses.first().and_then(|address| of_address(address)),
     };
     if identity.is_none() {
         notes.add(&section.place, format!("{side}id is missing: such a connection is not taken over"));
@@ -364,94 +369,28 @@ fn end(side: &str, section: &Section, values: &Values, notes: &mut Notes) -> Opt
     Some(End { addresses, identity: identity? })
 }
 
-fn child(
-    name: String,
-    section: &Section,
-    values: &Values,
-    (own, other): (&str, &str),
-    (v1, ike): (bool, &[Suite]),
-    notes: &mut Notes,
-) -> Option<Child> {
-    let value = |key: &str| values.get(key).map(|(value, _)| value.as_str());
-    let transport = match value("type") {
-        None | Some("tunnel") => false,
-        Some("transport") => true,
-        Some(other) => {
-            notes.add(&section.place, format!("type={other} is not taken over, nor is the connection"));
-            return None;
-        }
-    };
-    let (device, culvert) = (subnets(own, values, notes), subnets(other, values, notes));
-    if device.is_empty() || culvert.is_empty() {
-        notes.add(&section.place, "no subnets of both sides: such a connection is not taken over");
-        return None;
-    }
-    let cut = ["sha2-truncbug", "sha2_truncbug"].iter().find_map(|key| values.get(*key));
-    let cut = cut.filter(|(value, _)| value == "yes");
-    if let Some((_, place)) = cut.filter(|_| !v1) {
-        notes.add(place, "Culvert cuts SHA-256 short in IKEv1 alone: not taken over");
-    }
-    let truncated = cut.is_some() && v1;
-    // Libreswan takes the groups of IKE where none is said, unless it is told to do without.
-    let pfs = value("pfs");
-    let mut groups: Vec<Word> = Vec::new();
-    if pfs != Some("no") && value("ikev2").or(pfs).is_some() {
-        groups.extend(ike.iter().flat_map(|suite| suite.groups.iter().copied()));
-        if !groups.is_empty() {
-            groups.push(NO_PFS);
-        }
-    }
-    let mut esp = proposals(values.get("esp").or_else(|| values.get("phase2alg")), Some(&groups), notes);
-    for suite in &mut esp {
-        if pfs == Some("no") {
-            suite.groups.clear();
-        }
-        for word in suite.integrity.iter_mut().filter(|word| truncated && **word == "sha256") {
-            *word = "sha256_96";
-        }
-    }
-    let esp = if v1 { merged(esp) } else { esp };
-    let life = ["salifetime", "keylife", "lifetime"].iter().find_map(|key| value(key)).and_then(seconds);
-    Some(Child { name, transport, culvert, device, esp, life: Life { rekey: None, life }, life_bytes: None })
-}
-
-/// The subnets of a side, or the side itself.
-fn subnets(side: &str, values: &Values, notes: &mut Notes) -> Vec<Cidr> {
-    let said = values.get(&format!("{side}subnets")).or_else(|| values.get(&format!("{side}subnet")));
-    let Some((text, place)) = said else {
-        let address = values.get(side).and_then(|(address, _)| address.parse().ok());
-        return address.map(Cidr::host).into_iter().collect();
-    };
-    let mut all = Vec::new();
-    for text in text.trim_matches(['{', '}']).split([',', ' ']).filter(|text| !text.is_empty()) {
-        let (subnet, limits) = text.split_once('[').unwrap_or((text, ""));
-        if !limits.is_empty() {
-            notes.add(
-                place,
-                format!("{text}: a child of Culvert has subnets; a rule of the tenant can say [{limits}"),
-            );
-        }
-        match subnet.parse().map(Cidr::host).or_else(|_| subnet.parse::<Cidr>()) {
-            Ok(subnet) => all.push(subnet),
-            Err(error) => notes.add(place, format!("{error}")),
-        }
-    }
-    all
-}
-
-/// Connections of the same two ends are children of one peer.
-fn add(found: &mut Found, mut tunnel: Tunnel) {
+/// Connections of the same two ends are children of one peer, which is said once what the first of them says of it.
+fn add(found: &mut Found, tunnel: Tunnel, place: &Place, notes: &mut Notes) {
     let same = |other: &&mut Tunnel| {
         (other.version, &other.culvert, &other.device) == (tunnel.version, &tunnel.culvert, &tunnel.device)
     };
-    match found.tunnels.iter_mut().find(same) {
-        Some(there) => {
-            for child in tunnel.children.drain(..) {
-                if there.children.iter().all(|other| other.name != child.name) {
-                    there.children.push(child);
-                }
-            }
-        }
-        None => found.tunnels.push(tunnel),
+    let Some(there) = found.tunnels.iter_mut().find(same) else {
+        return found.tunnels.push(tunnel);
+    };
+    let differing = [
+        ("ike", there.ike != tunnel.ike),
+        ("ikelifetime", there.ike_life != tunnel.ike_life),
+        ("dpddelay", there.dpd != tunnel.dpd),
+        ("auto", there.starts != tunnel.starts),
+        ("encapsulation", there.force_udp != tunnel.force_udp),
+    ];
+    for (key, _) in differing.iter().filter(|(_, differs)| *differs) {
+        notes.add(
+            place,
+            format!(
+                "{key} is of the peer, and another connection with it before has it otherwise, which is taken"
+            ),
+        );
     }
+    there.children.extend(tunnel.children);
 }

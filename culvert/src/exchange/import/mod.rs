@@ -4,20 +4,34 @@
 //! all of a device's configuration, is passed over.
 
 mod acl;
+mod acl_entry;
 mod asa;
 mod cisco;
 mod dialects;
+mod interface;
 mod ios;
+mod ios_keys;
 mod ios_parts;
 mod ipsec;
+mod ipsec_child;
 mod lines;
+mod order;
 mod panos;
+mod panos_ids;
 mod sections;
 mod swanctl;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
+mod tests_cisco;
+#[cfg(test)]
 mod tests_left_out;
+#[cfg(test)]
+mod tests_names;
+#[cfg(test)]
+mod tests_rules;
+#[cfg(test)]
+mod tests_strongswan;
 
 use std::net::IpAddr;
 
@@ -26,7 +40,7 @@ use base64::prelude::BASE64_STANDARD;
 use clap::ValueEnum;
 use ike::Identity;
 
-use super::model::{Found, Key, Notes, Place};
+use super::model::{Found, Key, MAX_NAME, Notes, Place, Starts};
 use super::suite::{Suite, Words, understood};
 use lines::Source;
 
@@ -75,10 +89,46 @@ pub(crate) fn import(
     found
 }
 
-/// The name, or if it is taken, the name with the first number that makes it another.
+/// The name, or if it is taken, the name with the first number that makes it another, and cut where it would be too long with it.
 fn free(name: &str, taken: impl Fn(&str) -> bool) -> String {
-    let numbered = (2..).map(|n| format!("{name}-{n}"));
+    let numbered = (2..).map(|n| {
+        let number = format!("-{n}");
+        let cut: String = name.chars().take(MAX_NAME - number.len()).collect();
+        format!("{}{number}", cut.trim_end_matches('-'))
+    });
     std::iter::once(name.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
+}
+
+/// Who begins with a device that does so when it has a packet, unless it says, there, that it only answers.
+fn starts(answers: Option<&Place>, addresses: &[String], notes: &mut Notes) -> Starts {
+    match answers {
+        None => Starts::Device,
+        Some(place) if addresses.is_empty() => {
+            notes.add(
+                place,
+                "the device only answers, and nobody begins: where it is is not in the file; give --address",
+            );
+            Starts::Device
+        }
+        Some(_) => Starts::Culvert,
+    }
+}
+
+/// Who is at an address. A name is none of those who are there: devices say the address that it resolves to.
+fn of_address(text: &str) -> Option<Identity> {
+    text.parse().ok().map(Identity::address)
+}
+
+/// Whether it is on, in any of the words for it. Of another it is told that it is not known.
+fn boolean(text: &str, place: &Place, notes: &mut Notes) -> bool {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" | "enabled" | "on" => true,
+        "no" | "false" | "0" | "disabled" | "off" => false,
+        _ => {
+            notes.add(place, format!("{text} is neither yes nor no: no is taken"));
+            false
+        }
+    }
 }
 
 /// Whether it stands for what somebody is to put there: `<PRE-SHARED-KEY>`.
@@ -135,6 +185,7 @@ fn seconds(text: &str) -> Option<u64> {
         Some((at, 'm')) => (text.get(..at)?, 60),
         Some((at, 'h')) => (text.get(..at)?, 3600),
         Some((at, 'd')) => (text.get(..at)?, 86_400),
+        Some((at, 'w')) => (text.get(..at)?, 604_800),
         _ => (text, 1),
     };
     number.parse::<u64>().ok()?.checked_mul(unit)

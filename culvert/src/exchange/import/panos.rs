@@ -7,10 +7,11 @@ use ike::Identity;
 use tenants::Cidr;
 
 use super::lines::{Line, Source, lines};
-use super::{add_algorithm, identity, is_placeholder, octets, plain_key, usable};
+use super::panos_ids::{ProxyId, children_of};
+use super::{add_algorithm, identity, is_placeholder, octets, of_address, plain_key, starts, usable};
 use crate::exchange::export::cisco::OF;
 use crate::exchange::export::panos::{ESP, GROUPS, IKE};
-use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
+use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Tunnel, Version, id_of};
 use crate::exchange::suite::Suite;
 
 /// A crypto profile of either kind.
@@ -33,6 +34,8 @@ struct Gateway {
     profiles: BTreeMap<String, String>,
     aggressive: bool,
     dpd: BTreeMap<String, u64>,
+    /// Where it says that the device never begins.
+    answers: Option<Place>,
     foreign: bool,
 }
 
@@ -45,15 +48,6 @@ struct Ipsec {
     /// In order: name, ours and theirs.
     ids: Vec<ProxyId>,
     disabled: bool,
-}
-
-#[derive(Clone, Debug)]
-struct ProxyId {
-    place: Place,
-    name: String,
-    ipv4: bool,
-    device: Option<Cidr>,
-    culvert: Option<Cidr>,
 }
 
 #[derive(Default)]
@@ -183,8 +177,12 @@ fn gateway(gateway: &mut Gateway, words: &[&str], place: &Place, notes: &mut Not
         }
         [side @ ("local-id" | "peer-id"), "type", kind, "id", id] => {
             let found = match *kind {
-                "keyid" => match octets(id).map(|octets| String::from_utf8_lossy(&octets).into_owned()) {
-                    Some(text) => identity(&format!("keyid:{text}"), place, notes),
+                "keyid" => match octets(id).map(String::from_utf8) {
+                    Some(Ok(text)) => identity(&format!("keyid:{text}"), place, notes),
+                    Some(Err(_)) => {
+                        notes.add(place, "a key ID that is no text is not taken over");
+                        None
+                    }
                     None => identity(&format!("keyid:{id}"), place, notes),
                 },
                 "fqdn" => identity(&format!("fqdn:{id}"), place, notes),
@@ -212,6 +210,9 @@ fn gateway(gateway: &mut Gateway, words: &[&str], place: &Place, notes: &mut Not
         ["disabled", "yes"] => {
             notes.add(place, "it is disabled: neither it nor a tunnel by it is taken over");
             gateway.foreign = true;
+        }
+        ["protocol-common", "passive-mode", passive] => {
+            gateway.answers = (*passive == "yes").then(|| place.clone());
         }
         // A matter of the device alone.
         ["local-address", "interface", ..]
@@ -331,8 +332,7 @@ impl Config {
             _ => true,
         };
         let own = own.or(gateway.local);
-        let culvert =
-            gateway.culvert.clone().or_else(|| gateway.peer.as_ref().and_then(|peer| peer.parse().ok()));
+        let culvert = gateway.culvert.clone().or_else(|| gateway.peer.as_deref().and_then(of_address));
         let device = gateway.device.clone().or_else(|| own.map(Identity::address));
         let Some((culvert, device)) = culvert.zip(device) else {
             notes.add(
@@ -350,17 +350,17 @@ impl Config {
         // The hash is the PRF, and with an AEAD nothing else.
         let suite = profile.suite.with_prf_of_integrity();
         let ike = usable(suite, Suite::ike_text, Suite::of_ike, place, notes);
+        let addresses: Vec<String> = own.iter().map(ToString::to_string).collect();
         Some(Tunnel {
             name: id_of(name, "peer"),
             version: Version::of(v1, gateway.aggressive),
             culvert: End { addresses: gateway.peer.iter().cloned().collect(), identity: culvert },
-            device: End { addresses: own.iter().map(ToString::to_string).collect(), identity: device },
             key: gateway.key.clone().unwrap_or(Key::Unknown),
             ike,
             ike_life: Life { rekey: None, life: profile.life },
             dpd: gateway.dpd.get(version).copied(),
-            // It begins when there is a packet.
-            starts: Starts::Device,
+            starts: starts(gateway.answers.as_ref(), &addresses, notes),
+            device: End { addresses, identity: device },
             force_udp: false,
             children: Vec::new(),
         })
@@ -379,23 +379,16 @@ impl Config {
             life: Life { rekey: None, life: profile.life },
             life_bytes: profile.kilobytes.map(|kilobytes| kilobytes.saturating_mul(1024)),
         };
-        for id in &ipsec.ids {
-            let Some((device, culvert)) = id.device.zip(id.culvert) else {
-                notes.add(&id.place, "the proxy ID does not say both sides: it is not taken over");
-                continue;
-            };
-            // An exporter has taken the child apart.
-            let base = id.name.split(OF).next().unwrap_or(&id.name);
-            let name = id_of(base, "net");
-            if children.iter().all(|child| child.name != name) {
-                children.push(empty(base));
-            }
-            let Some(child) = children.iter_mut().find(|child| child.name == name) else { continue };
-            for (list, subnet) in [(&mut child.culvert, culvert), (&mut child.device, device)] {
-                if !list.contains(&subnet) {
-                    list.push(subnet);
+        for (name, pairs) in children_of(&ipsec.ids, notes) {
+            let mut child = empty(&name);
+            for (device, culvert) in pairs {
+                for (list, subnet) in [(&mut child.culvert, culvert), (&mut child.device, device)] {
+                    if !list.contains(&subnet) {
+                        list.push(subnet);
+                    }
                 }
             }
+            children.push(child);
         }
         if ipsec.ids.is_empty() {
             let mut child = empty(name.split_once(OF).map_or(name, |(_, child)| child));

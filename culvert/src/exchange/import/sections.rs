@@ -33,11 +33,7 @@ pub(super) fn parse(source: &Source<'_>, notes: &mut Notes) -> Section {
             if let Some(behind) = rest.strip_prefix('}') {
                 rest = behind.trim_start();
                 match open.pop() {
-                    Some(section) if !open.is_empty() => {
-                        if let Some(parent) = open.last_mut() {
-                            parent.sections.push(section);
-                        }
-                    }
+                    Some(section) if !open.is_empty() => adopt(&mut open, section, notes),
                     section => {
                         notes.add(&at(line), "a } that closes nothing");
                         open.extend(section);
@@ -80,21 +76,51 @@ fn close(mut open: Vec<Section>, notes: &mut Notes) -> Section {
     while open.len() > 1 {
         let Some(section) = open.pop() else { break };
         notes.add(&section.place, "the section has no end");
-        if let Some(parent) = open.last_mut() {
-            parent.sections.push(section);
-        }
+        adopt(&mut open, section, notes);
     }
     let nowhere = || Section::new("", Place { file: "".into(), line: 0 });
     open.pop().unwrap_or_else(nowhere)
 }
 
+/// Puts a section where it belongs, unless it has more in it than stands there.
+fn adopt(open: &mut [Section], section: Section, notes: &mut Notes) {
+    if let Some((_, others)) = section.name.split_once(':') {
+        let fault = format!(
+            "it is made of {} as well: it is not taken over unless that is written out",
+            others.trim()
+        );
+        notes.add(&section.place, fault);
+    } else if let Some(parent) = open.last_mut() {
+        parent.sections.push(section);
+    }
+}
+
 /// A value, and what is behind it.
 fn value(text: &str) -> (String, &str) {
-    if let Some((inner, behind)) = text.strip_prefix('"').and_then(|text| text.split_once('"')) {
-        // Kept in quotes: a key in quotes is no digits.
+    if let Some((inner, behind)) = text.strip_prefix('"').and_then(quoted) {
         return (format!("\"{inner}\""), behind);
     }
     let end = text.find(['#', '}']).unwrap_or(text.len());
     let (value, behind) = text.split_at_checked(end).unwrap_or((text, ""));
     (value.trim().to_owned(), behind)
+}
+
+/// What stands before the quote that ends it, with what a backslash makes of the character behind it; and what is behind.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let (mut inner, mut chars) = (String::new(), text.char_indices());
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((inner, text.get(at + 1..)?)),
+            '\\' => inner.push(match chars.next()?.1 {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                other => other,
+            }),
+            c => inner.push(c),
+        }
+    }
+    None
 }

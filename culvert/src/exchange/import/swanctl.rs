@@ -2,7 +2,7 @@
 
 use super::lines::Source;
 use super::sections::{Section, parse};
-use super::{identity, is_placeholder, key_of, seconds};
+use super::{boolean, identity, is_placeholder, key_of, of_address, seconds};
 use crate::exchange::export::strongswan::NO_GROUP;
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Starts, Tunnel, Version, id_of};
 use crate::exchange::suite::{NO_PFS, Suite};
@@ -83,8 +83,9 @@ pub(super) fn read(sources: &[Source<'_>], notes: &mut Notes) -> Found {
     found
 }
 
+/// Without its quotes, if it has any.
 fn bare(text: &str) -> &str {
-    text.trim_matches('"')
+    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text)
 }
 
 fn list(text: &str) -> Vec<&str> {
@@ -103,20 +104,20 @@ fn tunnel(section: &Section, number: usize, notes: &mut Notes) -> Option<Tunnel>
                 "2" => {}
                 _ => notes.add(place, "Culvert speaks one version of IKE with a peer: 2 is taken"),
             },
-            "aggressive" => aggressive = bare(value) == "yes",
+            "aggressive" => aggressive = boolean(bare(value), place, notes),
             "local_addrs" => local = addresses(value, place, notes),
             "remote_addrs" => remote = addresses(value, place, notes),
             "proposals" => ike = suites(value, Suite::of_ike, place, notes),
             "rekey_time" => rekey = time(value, place, notes),
             "over_time" => over = time(value, place, notes),
             "dpd_delay" => dpd = time(value, place, notes).filter(|seconds| *seconds > 0),
-            "encap" => force_udp = bare(value) == "yes",
+            "encap" => force_udp = boolean(bare(value), place, notes),
             key if OWN.contains(&key) => {}
             key => notes.add(place, format!("{key} is not taken over")),
         }
     }
     let (mut device, mut culvert, mut children) = (None, None, Vec::new());
-    let mut starts = None;
+    let (mut starts, mut sides) = (None, (false, false));
     for inner in &section.sections {
         match inner.name.as_str() {
             "children" => {
@@ -128,12 +129,20 @@ fn tunnel(section: &Section, number: usize, notes: &mut Notes) -> Option<Tunnel>
                     }
                 }
             }
-            side if side.starts_with("local") => device = end(inner, notes)?.or(device),
-            side if side.starts_with("remote") => culvert = end(inner, notes)?.or(culvert),
+            side if side.starts_with("local") => {
+                (device, sides.0) = (end(inner, notes)?.or(device), true);
+            }
+            side if side.starts_with("remote") => {
+                (culvert, sides.1) = (end(inner, notes)?.or(culvert), true);
+            }
             other => notes.add(&inner.place, format!("the section {other} is not taken over")),
         }
     }
-    let address = |addresses: &[String]| addresses.first().and_then(|address| address.parse().ok());
+    if sides != (true, true) {
+        notes.add(&section.place, format!("without local and remote {CERTIFICATE}"));
+        return None;
+    }
+    let address = |addresses: &[String]| addresses.first().and_then(|address| of_address(address));
     let Some((culvert, device)) =
         culvert.or_else(|| address(&remote)).zip(device.or_else(|| address(&local)))
     else {
@@ -166,9 +175,17 @@ fn tunnel(section: &Section, number: usize, notes: &mut Notes) -> Option<Tunnel>
     })
 }
 
+/// What goes without saying.
+const CERTIFICATE: &str =
+    "it authenticates by a certificate: the connection is not taken over, for Culvert knows psk";
+
 /// A side: `None` where it authenticates by something that Culvert does not have.
 fn end(section: &Section, notes: &mut Notes) -> Option<Option<ike::Identity>> {
     let mut id = None;
+    if section.values.iter().all(|(key, ..)| key != "auth") {
+        notes.add(&section.place, format!("without auth {CERTIFICATE}"));
+        return None;
+    }
     for (key, value, place) in &section.values {
         match key.as_str() {
             "auth" if bare(value) != "psk" => {

@@ -43,6 +43,7 @@ fn what_several_refer_to_gives_way_to_each() {
 conn %default
     also=nothing
 conn base
+    authby=secret
     left=192.0.2.12
     leftid=@branch.example
     right=198.51.100.1
@@ -68,7 +69,7 @@ conn hq
         (tunnel.name.as_str(), ike(tunnel)),
         ("hq", vec!["aes256-sha256-prfsha256-modp2048".to_owned()])
     );
-    for line in [2, 16, 18] {
+    for line in [2, 17, 19] {
         assert!(notes.iter().any(|note| note.starts_with(&format!("a.conf:{line}: also="))), "{notes:#?}");
     }
 }
@@ -80,6 +81,7 @@ fn a_connection_that_another_refers_to_is_one() {
         format!(
             "\
 conn hq
+    authby=secret
     left=192.0.2.12
     right=198.51.100.1
     leftsubnet=10.12.0.0/24
@@ -136,8 +138,10 @@ connections {
     remote_addrs = 198.51.100.1
     rekey_time = 18446744073709551615s
     over_time = 1
-    local { id = b7.example.net }
-    remote { id = vpn.example.net }
+    local { auth = psk
+      id = b7.example.net }
+    remote { auth = psk
+      id = vpn.example.net }
     children { lan { remote_ts = 10.0.0.0/16
       local_ts = 10.7.0.0/24 } }
   }
