@@ -164,6 +164,7 @@ impl Feed {
         let Err(reason) = answer else {
             if std::mem::take(&mut self.trouble.failing) {
                 tracing::info!(slot = self.record.number, "the standby keeps up again");
+                self.trouble.logged = false;
             }
             self.trouble.pause = Duration::ZERO;
             self.waiting.fetch_sub(told.calls, Ordering::Relaxed);
