@@ -269,7 +269,8 @@ impl Feed {
             let mut mine = self.inner.mine();
             match mine.get_mut(&self.record.number).filter(|own| own.since == self.since) {
                 Some(own) => {
-                    if own.replica.term() == Some(self.record.term) {
+                    // Of what is another's nothing is said, also before that is put away.
+                    if kept != Kept::Lost && own.replica.term() == Some(self.record.term) {
                         own.replica = Replica::Alone;
                     }
                     kept
