@@ -105,7 +105,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if not .Values.cluster.etcd -}}
 {{- $live := lookup "v1" "ConfigMap" .Release.Namespace (include "culvert.fullname" .) -}}
 {{- if regexMatch "(?m)^etcd = " (default "" (get (default dict $live.data) "culvertd.toml")) -}}
-{{- fail "at '/cluster/etcd': is empty, and this release is a cluster: what its nodes share would be left where it is, and they would begin with what they were before. Give all values with every upgrade, or take the ConfigMap away if it is meant" -}}
+{{- fail "at '/cluster/etcd': is empty, and this release is a cluster: what its nodes share would be left where it is, and they would begin with what they were before. Give all values with every upgrade; helm rollback goes back from a first one that did not come up; or take the ConfigMap away if it is meant" -}}
 {{- end -}}
 {{- end -}}
 {{- with .Values.ike.service.nodePort -}}

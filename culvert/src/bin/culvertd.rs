@@ -103,7 +103,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 tracing::warn!("{warning}");
             }
             let reload = Reload::new(arguments.config.clone(), config.clone(), log.level);
-            runtime()?.block_on(serve(config, reload, &log.lines, log.lost, huge_pages))
+            let runtime = runtime()?;
+            let ended = runtime.block_on(serve(config, reload, &log.lines, log.lost, huge_pages));
+            // What does not come to its end, as a catalog that is being opened, ends with the process.
+            runtime.shutdown_timeout(LEFT);
+            ended
         }
         Some(Task::CheckStore { file }) => say(&check::store(&config, file.as_deref())?),
         Some(Task::Backup { file, asked }) => say(&runtime()?.block_on(backup::run(&config, file, asked))?),
@@ -130,6 +134,9 @@ const MOVES_AT_MOST: Duration = Duration::from_secs(15);
 /// How long an etcd that is away is waited for at the start: somewhat less than the chart's startup probe gives (two minutes), so that the
 /// rest of the start has its time as well. What ends before is started again later and later.
 const ETCD_AT_MOST: Duration = Duration::from_secs(100);
+
+/// For what is left when all that has an order has ended: a write of the store that is under way, at most.
+const LEFT: Duration = Duration::from_secs(5);
 
 /// Who is told to end.
 struct Told {

@@ -10,7 +10,7 @@ use crate::console::failure::exit;
 use crate::console::output::print_text;
 use crate::console::{Failure, Global};
 use crate::exchange::import::{Format, import};
-use crate::exchange::{Denied, Key, Notes, documents, key_variable};
+use crate::exchange::{Denied, Key, Notes, documents, is_by_destination, key_variable};
 
 /// Greatest file: the configuration of a gateway with ten thousand tunnels.
 const MAX_FILE: u64 = 64 << 20;
@@ -53,8 +53,10 @@ pub(crate) async fn run(_: &Global, arguments: Arguments) -> Result<(), Failure>
         found = found.exchanged();
     }
     let ordered = !found.rules.is_empty();
-    let bypassed =
-        arguments.denied == Denied::Bypass && found.rules.iter().any(|rule| rule.protect.is_none());
+    let mut clear = found.rules.iter().filter(|rule| rule.protect.is_none()).peekable();
+    let bypasses = arguments.denied == Denied::Bypass && clear.peek().is_some();
+    let (bypassed, withheld) = (bypasses && !found.lacking, bypasses && found.lacking);
+    let needs_device = clear.any(|rule| !is_by_destination(rule));
     let unknown: Vec<String> =
         found.tunnels.iter().filter(|t| t.key == Key::Unknown).map(|t| key_variable(&t.name)).collect();
     let text = documents(&found, tenant, arguments.denied);
@@ -73,9 +75,17 @@ pub(crate) async fn run(_: &Global, arguments: Arguments) -> Result<(), Failure>
         ));
     }
     if bypassed {
+        let device =
+            if needs_device { ", with `clearDevice` for those that say more than whereto" } else { "" };
         hints.push(format!(
-            "rules with BYPASS need a TUN uplink of tenants/{tenant}; with `--denied discard` there are none"
+            "rules with BYPASS need a TUN uplink of tenants/{tenant}{device}; with `--denied discard` there are none"
         ));
+    }
+    if withheld {
+        hints.push(
+            "what the device lets go in the clear goes nowhere, for something that it protects is not taken over: look at the rules with DISCARD when that is there"
+                .to_owned(),
+        );
     }
     tell(&hints.iter().map(|hint| format!("hint: {hint}")).collect::<Vec<_>>());
     match (found.tunnels.is_empty(), notes.is_empty()) {

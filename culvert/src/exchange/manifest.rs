@@ -246,7 +246,7 @@ pub(crate) fn identity_text(identity: &Identity) -> String {
 /// What becomes of packets that a device does not protect though the subnets of a tunnel hold them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Denied {
-    /// They go in the clear, as the device has it; needs a TUN uplink
+    /// They go in the clear, as the device has it, which needs a TUN uplink; nowhere if something that it protects is not taken over
     #[default]
     Bypass,
     /// They go nowhere
@@ -343,20 +343,31 @@ fn push<T: Serialize>(text: &mut String, kind: &'static str, fields: T) -> Resul
     Ok(())
 }
 
+/// Whether only the other side matters to packets that are not protected. Said so, a TUN device alone is enough for them; each thing more
+/// needs `clearDevice`.
+pub(crate) fn is_by_destination(rule: &Rule) -> bool {
+    let is_all = |subnets: &[Cidr]| subnets.iter().all(|subnet| subnet.prefix() == 0);
+    rule.protect.is_none()
+        && is_all(&rule.culvert)
+        && rule.protocol.is_empty()
+        && rule.culvert_ports.is_empty()
+        && rule.device_ports.is_empty()
+}
+
 fn policy_rule(at: usize, rule: &Rule, found: &Found, tenant: &str, denied: Denied) -> Option<PolicyRule> {
     let (action, peer, child) = match (rule.protect, denied) {
         (Some(carrier), _) => {
             let (peer, child) = found.names_of(carrier)?;
             ("PROTECT", format!("tenants/{tenant}/peers/{peer}"), child.to_owned())
         }
-        (None, Denied::Bypass) => ("BYPASS", String::new(), String::new()),
-        (None, Denied::Discard) => ("DISCARD", String::new(), String::new()),
+        (None, Denied::Bypass) if !found.lacking => ("BYPASS", String::new(), String::new()),
+        (None, _) => ("DISCARD", String::new(), String::new()),
     };
     let texts = |subnets: &[Cidr]| subnets.iter().map(ToString::to_string).collect();
     Some(PolicyRule {
         name: format!("rule-{}", at + 1),
         action,
-        local_subnets: texts(&rule.culvert),
+        local_subnets: if is_by_destination(rule) { Vec::new() } else { texts(&rule.culvert) },
         remote_subnets: texts(&rule.device),
         protocol: rule.protocol.clone(),
         local_ports: rule.culvert_ports.clone(),

@@ -14,5 +14,5 @@ mod suite;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use manifest::{Denied, Peer, documents, key_variable};
+pub(crate) use manifest::{Denied, Peer, documents, is_by_destination, key_variable};
 pub(crate) use model::{Key, Notes};

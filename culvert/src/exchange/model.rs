@@ -151,6 +151,8 @@ pub(crate) struct Found {
     pub(crate) tunnels: Vec<Tunnel>,
     /// In order; empty where the children's subnets say it all.
     pub(crate) rules: Vec<Rule>,
+    /// Something that the device protects is not among the tunnels: what no rule protects may be just that, and is not to go in the clear.
+    pub(crate) lacking: bool,
 }
 
 impl Found {

@@ -41,6 +41,8 @@ pub const PASSES_ON: Duration = Duration::from_secs(3);
 /// which it passes on. Those that start at the same time are in etcd a second before they can be reached; one that was killed is there until
 /// its lease ends.
 const REACHED: Duration = Duration::from_secs(2);
+/// For what came to a node that ends while it begins: a few slots, of others that go at the same time.
+const GIVEN_BACK: Duration = Duration::from_secs(15);
 
 /// The other nodes, as the actors and the router see them. Clones are the same.
 #[derive(Clone)]
@@ -165,7 +167,11 @@ impl Joined {
                 Ok(Some(Running { members, nodes, astray, lost, tasks }))
             }
             other => {
-                members.leave().await;
+                // What came here meanwhile goes to others, as at any other end.
+                if tokio::time::timeout(GIVEN_BACK, nodes.drain()).await.is_err() {
+                    tracing::warn!("not all that came meanwhile has changed hands; it goes with this node");
+                }
+                leave(members, &nodes, || ()).await;
                 other.map(|_| None)
             }
         }
@@ -338,16 +344,22 @@ impl Running {
     }
 
     /// Leaves for good. What is left of its slots is nobody's.
-    pub async fn leave(mut self) {
-        if let Some(slots) = self.nodes.0.slots.get() {
-            slots.leave().await;
-        }
-        self.tasks.abort_all();
-        self.members.leave().await;
-        if let Some(mesh) = self.nodes.0.mesh.get() {
-            // Its thread ends before the process does: OpenSSL puts things away at the end that it would still use.
-            mesh.close().await;
-        }
+    pub async fn leave(self) {
+        let Self { members, nodes, mut tasks, .. } = self;
+        leave(members, &nodes, || tasks.abort_all()).await;
+    }
+}
+
+/// Leaves the others, as far as this node has got among them. `end` ends what it does there.
+async fn leave(members: Members, nodes: &Nodes, end: impl FnOnce()) {
+    if let Some(slots) = nodes.0.slots.get() {
+        slots.leave().await;
+    }
+    end();
+    members.leave().await;
+    if let Some(mesh) = nodes.0.mesh.get() {
+        // Its thread ends before the process does: OpenSSL puts things away at the end that it would still use.
+        mesh.close().await;
     }
 }
 

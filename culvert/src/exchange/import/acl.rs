@@ -42,6 +42,8 @@ pub(super) struct Selection {
     pub(super) entries: Vec<(Place, Packets, Option<usize>)>,
     /// The children alone say the same.
     pub(super) plain: bool,
+    /// Some entry is not taken over.
+    pub(super) lacks: bool,
 }
 
 impl List {
@@ -81,6 +83,7 @@ impl List {
             children: Vec::new(),
             entries: Vec::new(),
             plain: self.entries.iter().all(Entry::is_plain),
+            lacks: !self.faults.is_empty(),
         };
         // By what a remark says, as it stands there.
         let mut named: BTreeMap<&str, usize> = BTreeMap::new();

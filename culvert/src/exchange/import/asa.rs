@@ -256,7 +256,10 @@ impl Config {
         for ((map, _), both) in std::mem::take(&mut self.maps) {
             let entry = both.one(notes);
             let outside = self.applied.get(&map).and_then(|interface| self.addresses.get(interface)).copied();
-            let Some(peer) = entry.peer(notes) else { continue };
+            let Some(peer) = entry.peer(notes) else {
+                draft.lack();
+                continue;
+            };
             let name = entry.list.clone().unwrap_or(map);
             let key = format!("{peer} {}", entry.v1);
             let skeleton = |notes: &mut Notes| self.skeleton(&entry, peer, own.or(outside), &name, notes);
@@ -266,7 +269,10 @@ impl Config {
         let profiles: BTreeMap<String, Entry> =
             profiles.into_iter().map(|(name, both)| (name, both.one(notes))).collect();
         for tunnel in &self.tunnels {
-            let Some(read) = tunnel.entry(&profiles, notes) else { continue };
+            let Some(read) = tunnel.entry(&profiles, notes) else {
+                draft.lack();
+                continue;
+            };
             let entry = &read.1;
             let source = self.addresses.get(&tunnel.source).copied();
             let key = format!("{} {}", tunnel.destination, entry.v1);

@@ -152,11 +152,18 @@ pub(super) struct Draft {
     lists: Vec<Vec<Step>>,
     /// Some list says more than the children can.
     ordered: bool,
+    /// Something that the device protects is not taken over.
+    lacking: bool,
 }
 
 impl Draft {
     pub(super) fn new(lives: Lives) -> Self {
         Self { lives, ..Self::default() }
+    }
+
+    /// Something that the device protects is not taken over, which was told.
+    pub(super) const fn lack(&mut self) {
+        self.lacking = true;
     }
 
     /// The children of a map entry, on the tunnel of this key.
@@ -178,6 +185,7 @@ impl Draft {
         let lives = self.lives;
         let Some((tunnel_at, tunnel)) = self.tunnel(key, place, skeleton, notes) else { return };
         let selection = list.select(list_name, notes);
+        let lacks = selection.lacks;
         let first = tunnel.children.len();
         for selected in selection.children {
             let mut child = child(selected.name, entry, lives, sets, place, notes);
@@ -192,6 +200,7 @@ impl Draft {
         });
         self.lists.push(steps.collect());
         self.ordered |= !selection.plain;
+        self.lacking |= lacks;
     }
 
     /// The child of a tunnel interface, which carries everything.
@@ -233,7 +242,14 @@ impl Draft {
         notes: &mut Notes,
     ) -> Option<(usize, &mut Tunnel)> {
         if self.tunnels.iter().all(|(other, _)| other != key) {
-            let mut tunnel = skeleton(notes).map_err(|fault| notes.add(place, fault)).ok()?;
+            let mut tunnel = match skeleton(notes) {
+                Ok(tunnel) => tunnel,
+                Err(fault) => {
+                    notes.add(place, fault);
+                    self.lack();
+                    return None;
+                }
+            };
             tunnel.name = free(&tunnel.name, |name| self.tunnels.iter().any(|(_, other)| other.name == name));
             self.tunnels.push((key.to_owned(), tunnel));
         }
@@ -253,7 +269,8 @@ impl Draft {
         }
         let rules = if self.ordered { rules(&self.lists, notes) } else { Vec::new() };
         let tunnels = self.tunnels.into_iter().map(|(_, tunnel)| tunnel);
-        Found { tunnels: tunnels.filter(|tunnel| !tunnel.children.is_empty()).collect(), rules }
+        let tunnels = tunnels.filter(|tunnel| !tunnel.children.is_empty()).collect();
+        Found { tunnels, rules, lacking: self.lacking }
     }
 }
 

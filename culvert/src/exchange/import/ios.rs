@@ -262,7 +262,10 @@ impl Config {
         for ((map, _), entry) in &self.maps {
             let interface =
                 self.applied.get(map).and_then(|interface| self.addresses.get(interface)).copied();
-            let Some(peer) = entry.peer(notes) else { continue };
+            let Some(peer) = entry.peer(notes) else {
+                draft.lack();
+                continue;
+            };
             let key = format!("{peer} {:?}", entry.profile);
             // A list may have a number for a name.
             let named = entry.list.clone().filter(|list| list.contains(|c: char| c.is_ascii_alphabetic()));
@@ -272,7 +275,10 @@ impl Config {
             draft.add_map(&key, entry, &self.sets, &self.lists, skeleton, notes);
         }
         for tunnel in &self.tunnels {
-            let Some(read) = tunnel.entry(&self.profiles, notes) else { continue };
+            let Some(read) = tunnel.entry(&self.profiles, notes) else {
+                draft.lack();
+                continue;
+            };
             let entry = &read.1;
             let source = tunnel.source.parse().ok().or_else(|| self.addresses.get(&tunnel.source).copied());
             let key = format!("{} {:?}", tunnel.destination, entry.profile);

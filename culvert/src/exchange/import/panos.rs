@@ -310,7 +310,8 @@ impl Config {
             tunnel.children.extend(self.children(name, ipsec, place, notes));
         }
         let tunnels = tunnels.into_iter().map(|(_, tunnel)| tunnel);
-        Found { tunnels: tunnels.filter(|tunnel| !tunnel.children.is_empty()).collect(), rules: Vec::new() }
+        let tunnels = tunnels.filter(|tunnel| !tunnel.children.is_empty()).collect();
+        Found { tunnels, ..Found::default() }
     }
 
     fn skeleton(

@@ -2,6 +2,7 @@
 
 use super::Format;
 use super::tests::read;
+use crate::exchange::manifest::{Denied, documents};
 use crate::exchange::model::Found;
 
 /// A peer on IOS with a crypto map entry, its list and its key.
@@ -89,7 +90,7 @@ fn what_an_entry_denies_a_later_one_may_protect() {
         [
             "list10 net: 10.8.0.0/16 = 10.1.0.0/16",
             "list20 net: 10.9.0.0/16 = 10.1.0.0/16",
-            "BYPASS: 0.0.0.0/0 = 0.0.0.0/0",
+            "BYPASS:  = 0.0.0.0/0",
         ]
     );
     // Of a deny in front of its own permit what a later entry has of it is left to that one.
@@ -157,10 +158,37 @@ fn what_a_list_denies_and_an_interface_may_take_is_told() {
 /// Entries that all deny something of all the others would make a rule of each way through them.
 #[test]
 fn more_rules_than_a_tenant_has_are_none() {
-    let list = ["deny tcp any any eq 1", "deny tcp any any eq 2", "deny ip any any", "permit ip any any"];
-    let maps: Vec<String> = (1..=40).map(|at| entry(at, &format!("198.51.100.{at}"), &list)).collect();
-    let (found, rules, notes) = read_ios(&[START, &maps.concat()]);
-    assert_eq!(found.tunnels.len(), 40);
-    let told = notes.iter().any(|note| note.contains("more rules than a tenant has"));
-    assert!(rules.len() <= 256 && told == rules.is_empty(), "{} {told}", rules.len());
+    let read = |entries: u32| {
+        let maps = (1..=entries).map(|at| {
+            let list =
+                [format!("deny tcp any any eq {at}"), format!("permit ip any 10.{at}.0.0 0.0.255.255")];
+            entry(at, &format!("198.51.100.{at}"), &[&list[0], &list[1]])
+        });
+        let (found, rules, notes) = read_ios(&[START, &maps.collect::<String>()]);
+        let told = notes.iter().any(|note| note.contains("more rules than a tenant has"));
+        (found.tunnels.len(), rules.len(), told)
+    };
+    let (tunnels, few, told) = read(5);
+    assert!(tunnels == 5 && few > 10 && !told, "{few}");
+    assert_eq!(read(40), (40, 0, true));
+}
+
+/// What later entries would have of a packet is not known then.
+#[test]
+fn nothing_goes_in_the_clear_where_something_is_not_taken_over() {
+    let denies =
+        ["deny ip any 10.9.0.0 0.0.255.255", "permit ip 10.1.0.0 0.0.255.255 10.0.0.0 0.255.255.255"];
+    let taken = entry(20, "198.51.100.1", &denies);
+    let by_name =
+        entry(30, "vpn.example.net dynamic", &["permit ip 10.1.0.0 0.0.255.255 10.9.0.0 0.0.255.255"]);
+    let unread = entry(30, "198.51.100.2", &["permit tcp any 10.9.0.0 0.0.255.255 established"]);
+    let actions = |texts: &[&str]| {
+        let (found, _, _) = read_ios(texts);
+        let text = documents(&found, "acme", Denied::Bypass).unwrap();
+        (text.contains("action: BYPASS"), text.contains("action: DISCARD"))
+    };
+    assert_eq!(actions(&[START, &taken]), (true, false));
+    for other in [by_name, unread] {
+        assert_eq!(actions(&[START, &taken, &other]), (false, true), "{other}");
+    }
 }
