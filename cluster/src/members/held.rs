@@ -9,7 +9,7 @@ use latest::Follow as _;
 use tokio::sync::{Notify, watch};
 
 use super::uids::Uids;
-use crate::etcd::{Etcd, EtcdError, delete, put_leased, unchanged_since};
+use crate::etcd::{Etcd, EtcdError, put_leased, unchanged_since};
 
 /// Changes within this are told together.
 pub(crate) const TOGETHER: Duration = Duration::from_millis(100);
@@ -98,16 +98,17 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
             pause = pause_after(now.len());
             let unchanged = vec![unchanged_since(key.clone(), revision)];
             let found = vec![crate::etcd::read(key.clone())];
-            let is_left = !now.is_empty();
-            let change = if is_left { put_leased(key, now.clone(), current) } else { delete(key) };
+            // Also where there is nobody: a key that goes has the revision of one that never was, and a late list would find that.
+            let change = put_leased(key, now.clone(), current);
             match etcd.transact(unchanged, vec![change], found).await {
                 Ok(made) if made.succeeded => {
                     (told, of_lease) = (now, current);
-                    revision = made.header.filter(|_| is_left).map_or(0, |header| header.revision);
+                    revision = made.header.map_or(0, |header| header.revision);
                 }
                 // One that was taken for lost was made, or it went with a lease.
                 Ok(made) => {
                     revision = found_revision(made);
+                    tokio::time::sleep(TOGETHER).await;
                     continue;
                 }
                 Err(error) => {

@@ -240,7 +240,8 @@ impl Feed {
         self.trouble.strike = None;
         match made {
             Ok(Changed::Done(_)) => {
-                let standby = self.record.standby.as_ref().filter(|_| self.trouble.failing);
+                let is_no_help = self.trouble.failing || self.wish.latest().overrun;
+                let standby = self.record.standby.as_ref().filter(|_| is_no_help && !self.trouble.hopeless);
                 standby.into_iter().for_each(|standby| self.inner.is_unfit(&standby.node));
                 Some(Kept::Free)
             }

@@ -87,6 +87,9 @@ async fn make_ready(inner: &Arc<Inner>, record: &Slot) {
     while of_this_term(inner, record, |_| ()) {
         match inner.change(&now.made_ready()).await {
             Ok(Changed::Done(slot)) => {
+                if let (Some(own), Some(standby)) = (inner.mine().get_mut(&slot.number), &slot.standby) {
+                    own.rests.taken(standby);
+                }
                 let standby = slot.standby.as_ref().map_or("", |standby| standby.node.as_str());
                 // It is to take over by this, and its watch of etcd may tell it nothing.
                 inner.tell(standby, &slot);

@@ -43,6 +43,11 @@ impl Rests {
         (pause, before.is_none())
     }
 
+    /// A process has taken all of the slot.
+    pub(super) fn taken(&mut self, process: &Process) {
+        self.of.remove(&Some(process.clone()));
+    }
+
     /// Whether a process is not asked now.
     pub(super) fn has(&self, process: &Process) -> bool {
         let now = Instant::now();

@@ -74,10 +74,11 @@ impl Kept {
         self.octets = self.octets + new.unwrap_or(0) - old;
     }
 
-    /// Octets that would be kept, at most.
-    fn room(&self) -> usize {
+    /// Whether it is more than is kept: what there is, or what of a whole is not all there yet. Not both together, for most of that stands for
+    /// what there is, as where all is told again.
+    fn is_too_large(&self) -> bool {
         let begun = self.begun.iter().filter_map(|row| row.octets.as_ref());
-        self.octets + begun.map(|octets| octets.len()).sum::<usize>()
+        self.octets > MAX_OCTETS || begun.map(|octets| octets.len()).sum::<usize>() > MAX_OCTETS
     }
 }
 
@@ -102,7 +103,7 @@ impl Vault {
         if !kept.add(part, rows) {
             return Err(format!("slot {slot}: what was not acknowledged comes after it was told again"));
         }
-        if kept.room() > MAX_OCTETS {
+        if kept.is_too_large() {
             self.kept.remove(&slot);
             self.over.insert(slot, term);
             return Err(format!("slot {slot} has more than {MAX_OCTETS} {TOO_LARGE}"));
@@ -233,5 +234,22 @@ mod tests {
             assert!(vault.put(slot, 5, part, vec![large]).unwrap_err().ends_with(TOO_LARGE));
             assert_eq!(vault.size(slot), (0, 0));
         }
+    }
+
+    #[test]
+    fn a_slot_that_is_told_again_is_not_twice_as_large() {
+        let mut vault = Vault::default();
+        let rows = |from: u64| (from..from + 3).map(|id| form(id, Some(MAX_OCTETS / 8))).collect::<Vec<_>>();
+        for (number, from) in [(0, 0), (1, 3)] {
+            vault.put(3, 5, Part { batch: 1, number, last: number == 1 }, rows(from)).unwrap();
+        }
+        let before = vault.size(3);
+        for (number, from) in [(0, 0), (1, 3)] {
+            vault.put(3, 5, Part { batch: 2, number, last: number == 1 }, rows(from)).unwrap();
+        }
+        assert_eq!(vault.size(3), before);
+        // But more than fits is.
+        let error = vault.put(3, 5, whole(3), rows(6)).unwrap_err();
+        assert!(error.ends_with(TOO_LARGE), "{error}");
     }
 }
