@@ -82,11 +82,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
             format!("{} objects of {size} octets; a node takes {MAX_REQUEST} at once", places.len());
         return Err(Failure::invalid(message).hint("apply the files one after the other"));
     }
-    let client = match client {
-        Some(client) => client,
-        None => Client::connect(global).await?,
-    };
-    let answer = client.batches().apply(request).await;
+    let answer = connected(&mut client, global).await?.batches().apply(request).await;
     let answer = answer.map_err(|status| match unread(&status) {
         true => done_unread(arguments.dry_run),
         false => Failure::of_batch(&status, "the manifest", &places),
@@ -111,16 +107,19 @@ async fn there(
     client: &mut Option<Client>,
     global: &Global,
 ) -> Result<Option<v1::Tenant>, Failure> {
-    let connected = match client.take() {
-        Some(client) => client,
-        None => Client::connect(global).await?,
-    };
-    let answer = connected.tenants().get_tenant(v1::GetTenantRequest { name: name.to_owned() }).await;
-    *client = Some(connected);
-    match answer {
+    let request = v1::GetTenantRequest { name: name.to_owned() };
+    match connected(client, global).await?.tenants().get_tenant(request).await {
         Ok(tenant) => Ok(Some(tenant.into_inner())),
         Err(status) if status.code() == Code::NotFound => Ok(None),
         Err(status) => Err(Failure::of_status(&status, name)),
+    }
+}
+
+/// The connection that there is, or one from now on.
+async fn connected<'a>(client: &'a mut Option<Client>, global: &Global) -> Result<&'a Client, Failure> {
+    match client {
+        Some(client) => Ok(client),
+        None => Ok(client.insert(Client::connect(global).await?)),
     }
 }
 
