@@ -86,7 +86,6 @@ impl Inner {
             || self.losing().contains(&slot)
             || self.arriving().contains_key(&slot)
             || self.coming.has(slot)
-            || self.vault().is_closed(slot)
             || begun(&self.begun.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -228,7 +227,13 @@ impl Inner {
     /// The other node that is to be a slot's standby, or that begins what is new: the same one for all who look, as long as the same are
     /// there.
     pub(super) fn successor(&self, number: u64) -> Option<Process> {
-        self.best(number, |node| self.fits(node))
+        self.best(number, |process| self.fits(&process.node))
+    }
+
+    /// The other node that is to be asked whether it is a slot's standby: none of those that have refused it of late.
+    pub(super) fn candidate(&self, number: u8) -> Option<Process> {
+        let rests = |process: &Process| self.mine().get(&number).is_some_and(|own| own.rests.has(process));
+        self.best(number.into(), |process| self.fits(&process.node) && !rests(process))
     }
 
     /// The other node that a slot is to go to now: better to one that has not answered of late than to nobody.
@@ -236,11 +241,11 @@ impl Inner {
         self.successor(number).or_else(|| self.best(number, |_| true))
     }
 
-    fn best(&self, number: u64, fits: impl Fn(&str) -> bool) -> Option<Process> {
+    fn best(&self, number: u64, fits: impl Fn(&Process) -> bool) -> Option<Process> {
         let placement = self.placement.latest();
         let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
         others
-            .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.name))
+            .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.process()))
             .max_by_key(|node| Placement::weight(&node.name, number))
             .map(|node| node.process())
     }

@@ -7,7 +7,7 @@
 //!
 //! The owner tells its standby of everything that it would have to know ([`Slots::put`]), as rows of octets that are none of this
 //! module's business. As long as the standby is *ready*, what the owner has told it is [`Kept::Known`] before anybody else
-//! learns of it. A standby that does not answer is struck out in etcd first ([`Kept::Free`]); whoever cannot do that either does
+//! learns of it. A standby that does not answer is struck out in etcd first ([`Kept::Free`]), and is told again until then; whoever can do neither does
 //! nothing until it can. So a standby that takes over knows all that anybody was told.
 //!
 //! It takes over when it has not heard the owner for a while, by compare-and-swap on what etcd knows of the slot: the owner, if it is
@@ -15,19 +15,23 @@
 //!
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
-//! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
+//! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `filling.rs` how one comes to be a standby, `feed.rs` what is told it, `pending.rs` what waits for it, `rest.rs` who is not asked for a while, `steward.rs`
 //! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
 
 mod abandon;
 mod coming;
+mod feed;
+mod filling;
 mod inner;
 mod leaving;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::panic)]
 mod model;
 mod moving;
+mod pending;
 mod record;
 mod replica;
+mod rest;
 mod row;
 mod share;
 mod silence;
@@ -62,7 +66,7 @@ use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
 use silence::Silences;
-use vault::Vault;
+use vault::{Part, Vault};
 
 #[cfg(test)]
 pub(crate) use record::Changed;
@@ -393,11 +397,12 @@ impl Slots {
                 return Err("they are for an earlier process of this node".to_owned());
             }
             let (slot, term, now) = (rows.slot()?, rows.term, Instant::now().into_std());
+            let part = Part { batch: rows.batch, number: rows.part, last: rows.last };
             let rows: Vec<Row> = rows.rows.into_iter().map(|form| form.read(now)).collect();
             // Whoever cannot read them could not go on with them.
             let samples = self.0.vault().samples(slot, term, &rows);
             self.0.host.reads(&samples)?;
-            self.0.vault().put(slot, term, rows)?;
+            self.0.vault().put(slot, term, part, rows)?;
             return Ok(Vec::new());
         }
         moving::arrive(&self.0, from, ask, rows).await
