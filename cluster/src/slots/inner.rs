@@ -165,6 +165,14 @@ impl Inner {
         silences.is_cut_off(&others, now)
     }
 
+    /// Whether a node that is not heard may be there all the same: this one has heard nobody until a moment ago.
+    pub(super) fn may_return(&self, node: &str) -> bool {
+        let now = Instant::now();
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        silences.note(&self.heard.latest(), now);
+        silences.may_return(node, now)
+    }
+
     /// Says whether there is any use in what is sent to this node.
     pub(super) fn look_around(&self) {
         // Several look around: what is found last is said last.
@@ -189,7 +197,8 @@ impl Inner {
         if !cut_off && deprived.is_some_and(|at| at.elapsed() >= NOTICED) {
             *deprived = None;
         }
-        match (cut_off, deprived.is_some(), self.etcd_is_away.latest()) {
+        let etcd_is_away = self.etcd_is_away.latest() || self.etcd_is_mute.load(Ordering::Relaxed);
+        match (cut_off, deprived.is_some(), etcd_is_away) {
             (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
             (true, false, true) => Some("neither another node nor etcd is heard"),
             _ => None,

@@ -16,10 +16,11 @@
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
 //! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `filling.rs` how one comes to be a standby, `feed.rs` what is told it, `pending.rs` what waits for it, `rest.rs` who is not asked for a while, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `cut_off.rs` whether such a node has etcd, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
 
 mod abandon;
 mod coming;
+mod cut_off;
 mod feed;
 mod filling;
 mod inner;
@@ -42,7 +43,7 @@ mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -200,6 +201,8 @@ pub(crate) struct Inner {
     wake: Notify,
     /// A slot of this node may be another's.
     taken: Notify,
+    /// This node may be cut off.
+    alone: Notify,
     primary: AtomicU8,
     /// How much longer this node has slots.
     course: Course,
@@ -208,6 +211,8 @@ pub(crate) struct Inner {
     /// When a slot went to another node without this one's doing, if this one is cut off since, or may be noticing it now.
     deprived: Mutex<Option<Instant>>,
     etcd_is_away: watch::Receiver<bool>,
+    /// It has not answered since this node is cut off, which is known before it counts as away.
+    etcd_is_mute: AtomicBool,
     /// How many slots came from another node, by what way.
     sudden: std::sync::atomic::AtomicU64,
     exact: std::sync::atomic::AtomicU64,
@@ -255,11 +260,13 @@ impl Slots {
             runtime: tokio::runtime::Handle::current(),
             wake: Notify::new(),
             taken: Notify::new(),
+            alone: Notify::new(),
             primary: AtomicU8::new(primary),
             course: Course::default(),
             astray: watch::Sender::new(None),
             deprived: Mutex::default(),
             etcd_is_away: members.etcd_is_away(),
+            etcd_is_mute: AtomicBool::new(false),
             sudden: std::sync::atomic::AtomicU64::default(),
             exact: std::sync::atomic::AtomicU64::default(),
             etcd: etcd.clone(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::record::{Changed, Process, Slot, Table};
 use super::replica::Own;
-use super::{Handover, Inner, filling};
+use super::{Handover, Inner, cut_off, filling};
 use crate::members::{Placement, SLOTS};
 use latest::Latest as _;
 use tokio::sync::watch;
@@ -36,6 +36,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     tokio::select! {
         biased;
         () = look_around(&inner) => {}
+        () = cut_off::listen_to_etcd(&inner) => {}
         () = let_go(&inner) => {}
         () = look_after(&inner) => {}
     }
@@ -49,6 +50,7 @@ async fn look_around(inner: &Inner) {
         inner.look_around();
         know(inner);
         inner.taken.notify_one();
+        inner.alone.notify_one();
         inner.wake.notify_one();
         let ended = tokio::select! {
             biased;
@@ -289,7 +291,9 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     let mut turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
-    if !is_gone(inner, &slot.owner) || inner.is_cut_off() || inner.course.ends() {
+    // Everything is looked at again soon.
+    let is_doubtful = inner.is_cut_off() || inner.may_return(&slot.owner.node);
+    if !is_gone(inner, &slot.owner) || is_doubtful || inner.course.ends() {
         return;
     }
     if !inner.vault().has(number, slot.term) {
