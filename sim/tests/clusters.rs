@@ -44,6 +44,8 @@ fn whatever_happens_to_nodes_every_invariant_holds() {
     let [killed, stopped, looks] =
         ["nodes killed in peace", "nodes stopped in peace", "looks whether tunnels go on"]
             .map(|what| total.counts.get(what).copied().unwrap_or_default());
+    let said = total.counts.get("looks whether something is said while etcd is away").copied();
+    assert!(said.unwrap_or_default() > 10, "{said:?}");
     assert!(killed > 50 && stopped > 50, "{killed} {stopped}");
     assert_eq!(looks, killed + stopped);
 }
@@ -56,6 +58,10 @@ fn what_is_wrong_on_purpose_is_noticed() {
         let expected: &[&str] = match fault {
             Fault::Block => &["of ESP of tunnel"],
             Fault::Output => &["says something of its own"],
+            Fault::Missing => &["is lost", "is nowhere"],
+            Fault::Slow => &["is nowhere"],
+            Fault::Endless => &["has no standby"],
+            Fault::Silent => &["says nothing", "nobody says anything"],
             Fault::Compare | Fault::None => &["of ESP of tunnel", "says something of its own"],
         };
         let noticed = (1..=SEEDS).find_map(|seed| {

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use culvert_proto::etcd::TxnResponse;
+use culvert_proto::etcd::response_op::Response;
 use latest::Follow as _;
 use tokio::sync::{Notify, watch};
 
 use super::uids::Uids;
-use crate::etcd::{Etcd, EtcdError, delete, put_leased};
+use crate::etcd::{Etcd, EtcdError, put_leased, unchanged_since};
 
 /// Changes within this are told together.
 pub(crate) const TOGETHER: Duration = Duration::from_millis(100);
@@ -84,6 +86,8 @@ pub(super) fn key_of(name: &str) -> String {
 /// Tells the others, whenever connections come or go and when the lease is another one.
 pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: watch::Receiver<i64>) {
     let mut told = Vec::new();
+    // Of the last write, 0 where there is none: a list that was on its way by a member that did not answer may arrive after the next one.
+    let mut revision = 0;
     let mut of_lease = lease.take_latest();
     let mut pause = TOGETHER;
     loop {
@@ -92,9 +96,21 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
         if now != told || (current != of_lease && !now.is_empty()) {
             let key = etcd.key(&key_of(&name));
             pause = pause_after(now.len());
-            let change = if now.is_empty() { delete(key) } else { put_leased(key, now.clone(), current) };
-            match etcd.transact(Vec::new(), vec![change], Vec::new()).await {
-                Ok(_) => (told, of_lease) = (now, current),
+            let unchanged = vec![unchanged_since(key.clone(), revision)];
+            let found = vec![crate::etcd::read(key.clone())];
+            // Also where there is nobody: a key that goes has the revision of one that never was, and a late list would find that.
+            let change = put_leased(key, now.clone(), current);
+            match etcd.transact(unchanged, vec![change], found).await {
+                Ok(made) if made.succeeded => {
+                    (told, of_lease) = (now, current);
+                    revision = made.header.map_or(0, |header| header.revision);
+                }
+                // One that was taken for lost was made, or it went with a lease.
+                Ok(made) => {
+                    revision = found_revision(made);
+                    tokio::time::sleep(TOGETHER).await;
+                    continue;
+                }
                 Err(error) => {
                     tracing::debug!(%error, "who is connected here is not told yet");
                     tokio::time::sleep(PAUSE).await;
@@ -111,6 +127,15 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+/// That of a key as it was found instead.
+fn found_revision(made: TxnResponse) -> i64 {
+    let found = made.responses.into_iter().find_map(|answer| match answer.response {
+        Some(Response::ResponseRange(range)) => range.kvs.into_iter().next(),
+        _ => None,
+    });
+    found.map_or(0, |kv| kv.mod_revision)
 }
 
 /// Until the list may be written again, which had as many octets.
@@ -145,5 +170,39 @@ mod tests {
         let read = read("a", &held.write()).unwrap();
         assert_eq!((read.len(), read.contains(6), read.contains(7)), (4_999, true, false));
         assert!(held.peers().changes.is_empty());
+    }
+
+    #[cfg(feature = "simulated")]
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_comes_late_takes_nothing_back() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        use crate::etcd::memory::{AtOnce, Memory, Path};
+
+        /// The first question takes long.
+        #[derive(Debug, Default)]
+        struct Late(AtomicBool);
+        impl Path for Late {
+            fn time(&self) -> Option<Duration> {
+                let first = !self.0.swap(true, Ordering::Relaxed);
+                Some(if first { Duration::from_secs(3) } else { Duration::ZERO })
+            }
+        }
+        let paths: [Arc<dyn Path>; 2] = [Arc::new(Late::default()), Arc::new(AtOnce)];
+        let etcd = Memory::begin().client_of(paths);
+        let (held, (_lease, of_lease)) = (Held::default(), watch::channel(0));
+        held.hold(1, true);
+        let publishing = publish(etcd.clone(), "a".to_owned(), held.clone(), of_lease);
+        let looks = async {
+            tokio::time::sleep(Duration::from_millis(2_500)).await;
+            held.hold(2, true);
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            etcd.get(&key_of("a")).await.unwrap()
+        };
+        let found = tokio::select! {
+            found = looks => found,
+            () = publishing => panic!("it ends"),
+        };
+        assert!(read("a", &found.kvs[0].value).unwrap().contains(2));
     }
 }

@@ -22,7 +22,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// is lost with it.
 pub(super) const GIVEN_UP: Duration = Duration::from_secs(1);
 /// At most: a node that comes back is connected with within a second.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// As long as the mesh is there: sees to it that each node that is ours to connect with is.
 pub(super) async fn dial(inner: Arc<Inner>) {

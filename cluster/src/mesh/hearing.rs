@@ -1,7 +1,8 @@
 //! Who is heard and who is silent, as far as it can be said without a network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -31,21 +32,28 @@ pub type Standings = BTreeMap<String, Standing>;
 #[derive(Debug, Default)]
 pub(super) struct Heard(AtomicU64);
 
+/// Pauses that are kept: whoever was not heard through as many is silent without them.
+const PAUSES: usize = 64;
+
 /// Tells time to those who hear.
 #[derive(Debug)]
 pub(super) struct Hearing {
     start: Instant,
-    /// When the process began to run after it had not for a while.
-    awake: AtomicU64,
+    /// The last times in which the process did not run, in microseconds: from when it was to be woken to when it was.
+    pauses: Mutex<VecDeque<(u64, u64)>>,
 }
 
 impl Hearing {
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, awake: AtomicU64::new(0) }
+        Self { start: now, pauses: Mutex::default() }
     }
 
     fn micros(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.start).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn pauses(&self) -> MutexGuard<'_, VecDeque<(u64, u64)>> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something came.
@@ -56,7 +64,11 @@ impl Hearing {
     /// We are woken, and have wanted to be at `due`.
     pub(super) fn woken(&self, due: Instant, now: Instant) {
         if now > due + LATE {
-            self.awake.store(self.micros(now), Ordering::Relaxed);
+            let mut pauses = self.pauses();
+            if pauses.len() == PAUSES {
+                pauses.pop_front();
+            }
+            pauses.push_back((self.micros(due), self.micros(now)));
         }
     }
 
@@ -70,8 +82,18 @@ impl Hearing {
         self.start + Duration::from_micros(self.from(heard)) + SILENT
     }
 
+    /// Since when nothing came, had we been there all the time. After a pause a node is given its time anew, as what it has sent meanwhile is still
+    /// to be read, but only once: pauses that come again and again are no reason not to find anybody silent any more.
     fn from(&self, heard: &Heard) -> u64 {
-        heard.0.load(Ordering::Relaxed).max(self.awake.load(Ordering::Relaxed))
+        let heard = heard.0.load(Ordering::Relaxed);
+        let pauses = self.pauses();
+        let Some((_, awake)) = pauses.back().copied().filter(|(_, awake)| *awake > heard) else {
+            return heard;
+        };
+        let since = pauses.iter().filter(|(_, to)| *to > heard);
+        let paused: u64 = since.map(|(from, to)| to.saturating_sub(*from.max(&heard))).sum();
+        let anew = u64::try_from(SILENT.as_micros()).unwrap_or(u64::MAX);
+        awake.min(heard + paused + anew)
     }
 }
 
@@ -96,5 +118,28 @@ mod tests {
         hearing.woken(at(1_400), at(11_400));
         assert_eq!(hearing.silence(&heard, at(11_500)), Duration::from_millis(100));
         assert_eq!(hearing.silent_at(&heard), at(11_800));
+    }
+
+    #[test]
+    fn who_is_late_again_and_again_finds_others_silent_all_the_same() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        // Throttled now and then, or late each time.
+        for (every, late) in [(360, 110), (210, 110), (201, 101), (2_100, 2_000)] {
+            let (hearing, heard) = (Hearing::new(start), Heard::default());
+            let mut now = 0;
+            let ran = every - late;
+            while hearing.silence(&heard, at(now)) < SILENT {
+                assert!(now / every * ran <= 2 * 400 + ran, "{every} {late}: not silent after {now} ms");
+                now += every;
+                hearing.woken(at(now - late), at(now));
+            }
+            assert!(now / every * ran >= 400, "{every} {late}: silent after {now} ms");
+        }
+        // What was read before the pause was noticed counts from when it was read.
+        let (hearing, heard) = (Hearing::new(start), Heard::default());
+        hearing.hear(&heard, at(9_990));
+        hearing.woken(at(100), at(10_000));
+        assert_eq!(hearing.silent_at(&heard), at(10_400));
     }
 }

@@ -43,6 +43,7 @@ use tokio::time::Instant;
 
 pub use counters::{Counters, Figures};
 pub use credentials::{CredentialError, CredentialFiles, Credentials, certified_name};
+pub(crate) use dial::LONGEST_PAUSE;
 pub use frame::MAX_BODY;
 pub use hearing::{BEAT, SILENT, Standing, Standings};
 pub use joiner::MAX_PACKET;

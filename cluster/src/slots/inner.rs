@@ -86,7 +86,6 @@ impl Inner {
             || self.losing().contains(&slot)
             || self.arriving().contains_key(&slot)
             || self.coming.has(slot)
-            || self.vault().is_closed(slot)
             || begun(&self.begun.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -166,6 +165,14 @@ impl Inner {
         silences.is_cut_off(&others, now)
     }
 
+    /// Whether a node that is not heard may be there all the same: this one has heard nobody until a moment ago.
+    pub(super) fn may_return(&self, node: &str) -> bool {
+        let now = Instant::now();
+        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
+        silences.note(&self.heard.latest(), now);
+        silences.may_return(node, now)
+    }
+
     /// Says whether there is any use in what is sent to this node.
     pub(super) fn look_around(&self) {
         // Several look around: what is found last is said last.
@@ -190,7 +197,8 @@ impl Inner {
         if !cut_off && deprived.is_some_and(|at| at.elapsed() >= NOTICED) {
             *deprived = None;
         }
-        match (cut_off, deprived.is_some(), self.etcd_is_away.latest()) {
+        let etcd_is_away = self.etcd_is_away.latest() || self.etcd_is_mute.load(Ordering::Relaxed);
+        match (cut_off, deprived.is_some(), etcd_is_away) {
             (true, true, _) => Some("no other node is heard, and they have taken tunnels over from this one"),
             (true, false, true) => Some("neither another node nor etcd is heard"),
             _ => None,
@@ -228,7 +236,13 @@ impl Inner {
     /// The other node that is to be a slot's standby, or that begins what is new: the same one for all who look, as long as the same are
     /// there.
     pub(super) fn successor(&self, number: u64) -> Option<Process> {
-        self.best(number, |node| self.fits(node))
+        self.best(number, |process| self.fits(&process.node))
+    }
+
+    /// The other node that is to be asked whether it is a slot's standby: none of those that have refused it of late.
+    pub(super) fn candidate(&self, number: u8) -> Option<Process> {
+        let rests = |process: &Process| self.mine().get(&number).is_some_and(|own| own.rests.has(process));
+        self.best(number.into(), |process| self.fits(&process.node) && !rests(process))
     }
 
     /// The other node that a slot is to go to now: better to one that has not answered of late than to nobody.
@@ -236,11 +250,11 @@ impl Inner {
         self.successor(number).or_else(|| self.best(number, |_| true))
     }
 
-    fn best(&self, number: u64, fits: impl Fn(&str) -> bool) -> Option<Process> {
+    fn best(&self, number: u64, fits: impl Fn(&Process) -> bool) -> Option<Process> {
         let placement = self.placement.latest();
         let others = placement.nodes.iter().filter(|node| node.name != self.own.node);
         others
-            .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.name))
+            .filter(|node| !node.drained && self.hears(&node.name) && fits(&node.process()))
             .max_by_key(|node| Placement::weight(&node.name, number))
             .map(|node| node.process())
     }

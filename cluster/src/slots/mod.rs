@@ -7,7 +7,7 @@
 //!
 //! The owner tells its standby of everything that it would have to know ([`Slots::put`]), as rows of octets that are none of this
 //! module's business. As long as the standby is *ready*, what the owner has told it is [`Kept::Known`] before anybody else
-//! learns of it. A standby that does not answer is struck out in etcd first ([`Kept::Free`]); whoever cannot do that either does
+//! learns of it. A standby that does not answer is struck out in etcd first ([`Kept::Free`]), and is told again until then; whoever can do neither does
 //! nothing until it can. So a standby that takes over knows all that anybody was told.
 //!
 //! It takes over when it has not heard the owner for a while, by compare-and-swap on what etcd knows of the slot: the owner, if it is
@@ -15,19 +15,24 @@
 //!
 //! A slot that is [moved](Slots::move_slot) is frozen, and handed over as it is.
 //!
-//! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `steward.rs`
-//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
+//! `record.rs` is what etcd knows, `row.rs` what is told, `vault.rs` what a standby keeps, `replica.rs` the owner's side, `filling.rs` how one comes to be a standby, `feed.rs` what is told it, `pending.rs` what waits for it, `rest.rs` who is not asked for a while, `steward.rs`
+//! who looks after all that, `moving.rs` the way of a slot from one node to another, `coming.rs` which ones are on it to here, `silence.rs` who has gone and who is cut off, `cut_off.rs` whether such a node has etcd, `leaving.rs` how a node gives away what it has, `abandon.rs` how one ends in which something has failed, `share.rs` how many slots and connections each node has.
 
 mod abandon;
 mod coming;
+mod cut_off;
+mod feed;
+mod filling;
 mod inner;
 mod leaving;
 #[cfg(test)]
 #[allow(clippy::indexing_slicing, clippy::panic)]
 mod model;
 mod moving;
+mod pending;
 mod record;
 mod replica;
+mod rest;
 mod row;
 mod share;
 mod silence;
@@ -38,7 +43,7 @@ mod vault;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,7 +67,7 @@ use moving::{Arriving, Why};
 use replica::Own;
 use row::{News, Rows};
 use silence::Silences;
-use vault::Vault;
+use vault::{Part, Vault};
 
 #[cfg(test)]
 pub(crate) use record::Changed;
@@ -196,6 +201,8 @@ pub(crate) struct Inner {
     wake: Notify,
     /// A slot of this node may be another's.
     taken: Notify,
+    /// This node may be cut off.
+    alone: Notify,
     primary: AtomicU8,
     /// How much longer this node has slots.
     course: Course,
@@ -204,6 +211,8 @@ pub(crate) struct Inner {
     /// When a slot went to another node without this one's doing, if this one is cut off since, or may be noticing it now.
     deprived: Mutex<Option<Instant>>,
     etcd_is_away: watch::Receiver<bool>,
+    /// It has not answered since this node is cut off, which is known before it counts as away.
+    etcd_is_mute: AtomicBool,
     /// How many slots came from another node, by what way.
     sudden: std::sync::atomic::AtomicU64,
     exact: std::sync::atomic::AtomicU64,
@@ -251,11 +260,13 @@ impl Slots {
             runtime: tokio::runtime::Handle::current(),
             wake: Notify::new(),
             taken: Notify::new(),
+            alone: Notify::new(),
             primary: AtomicU8::new(primary),
             course: Course::default(),
             astray: watch::Sender::new(None),
             deprived: Mutex::default(),
             etcd_is_away: members.etcd_is_away(),
+            etcd_is_mute: AtomicBool::new(false),
             sudden: std::sync::atomic::AtomicU64::default(),
             exact: std::sync::atomic::AtomicU64::default(),
             etcd: etcd.clone(),
@@ -393,11 +404,12 @@ impl Slots {
                 return Err("they are for an earlier process of this node".to_owned());
             }
             let (slot, term, now) = (rows.slot()?, rows.term, Instant::now().into_std());
+            let part = Part { batch: rows.batch, number: rows.part, last: rows.last };
             let rows: Vec<Row> = rows.rows.into_iter().map(|form| form.read(now)).collect();
             // Whoever cannot read them could not go on with them.
             let samples = self.0.vault().samples(slot, term, &rows);
             self.0.host.reads(&samples)?;
-            self.0.vault().put(slot, term, rows)?;
+            self.0.vault().put(slot, term, part, rows)?;
             return Ok(Vec::new());
         }
         moving::arrive(&self.0, from, ask, rows).await

@@ -79,7 +79,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     }
     let ordered = why == Why::Ordered;
     // For whatever process there is.
-    let telling = Telling { slot: slot.number, term: slot.term, ordered, instance: &[] };
+    let telling = Telling { slot: slot.number, term: slot.term, ordered, instance: &[], batch: 0, part: 0 };
     let nothing = telling.write(&[], false, Instant::now().into_std());
     ask(inner, to, Ask::Expect, nothing).await?;
     let frozen = Instant::now();

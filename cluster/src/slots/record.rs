@@ -114,6 +114,11 @@ impl Slot {
         Self { ready: true, ..self.clone() }
     }
 
+    /// The term before this one.
+    pub(super) const fn before(&self) -> u64 {
+        self.term.saturating_sub(1)
+    }
+
     pub(crate) fn key(number: u8) -> String {
         format!("slots/{number}")
     }

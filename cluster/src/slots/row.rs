@@ -59,7 +59,7 @@ pub(super) struct Rows {
     pub(super) term: u64,
     #[prost(message, repeated, tag = "3")]
     pub(super) rows: Vec<RowForm>,
-    /// Of a slot that is handed over: these are the last ones, and whoever gets them is to be the owner.
+    /// These are the last ones: of a slot that is handed over, and whoever gets them is to be the owner, or of what a standby is told as a whole.
     #[prost(bool, tag = "4")]
     pub(super) last: bool,
     /// Somebody has ordered that it is handed over, and it stays.
@@ -68,6 +68,13 @@ pub(super) struct Rows {
     /// The process that is to keep them: one that was started since then knows nothing of what has become of the slot.
     #[prost(bytes = "vec", tag = "6")]
     pub(super) instance: Vec<u8>,
+    /// What is told a standby: the number of what is told as a whole, from 1 in each term. What was not acknowledged is told under another, and
+    /// may come late.
+    #[prost(uint64, tag = "7")]
+    pub(super) batch: u64,
+    /// Which of its messages this is, from 0.
+    #[prost(uint64, tag = "8")]
+    pub(super) part: u64,
 }
 
 impl Rows {
@@ -109,12 +116,15 @@ pub(super) struct Telling<'a> {
     pub(super) ordered: bool,
     /// The process that is to keep them.
     pub(super) instance: &'a [u8],
+    /// Of what is told a standby.
+    pub(super) batch: u64,
+    pub(super) part: u64,
 }
 
 impl Telling<'_> {
     /// [`Rows`], written as such without a copy of each on its way.
     pub(super) fn write(&self, rows: &[Row], last: bool, now: Instant) -> Octets {
-        let Self { slot, term, ordered, instance } = *self;
+        let Self { slot, term, ordered, instance, batch, part } = *self;
         let room: usize = rows.iter().map(len).sum();
         let mut w = Writer::with_capacity(BESIDE + instance.len() + room);
         w.uint(1, slot.into());
@@ -127,6 +137,8 @@ impl Telling<'_> {
         w.flag(4, last);
         w.flag(5, ordered);
         w.bytes(6, instance);
+        w.uint(7, batch);
+        w.uint(8, part);
         w.finish()
     }
 }
@@ -174,7 +186,8 @@ mod tests {
         assert_eq!(messages.iter().map(|rows| rows.len()).collect::<Vec<_>>(), [1, 1, 3]);
         assert_eq!(cut(&[]).iter().map(|rows| rows.len()).collect::<Vec<_>>(), [0]);
         let far = Instant::now() + Duration::from_secs(100);
-        let telling = Telling { slot: 3, term: 300, ordered: true, instance: b"instance" };
+        let telling =
+            Telling { slot: 3, term: 300, ordered: true, instance: b"instance", batch: 700, part: 1 };
         let mut back = Vec::new();
         for (at, rows) in messages.iter().enumerate() {
             let octets = telling.write(rows, at == 2, now);
@@ -182,7 +195,7 @@ mod tests {
             let read = Rows::decode(&*octets).unwrap();
             assert_eq!(read.encode_to_vec(), *octets, "as the message would be written");
             assert_eq!((read.slot, read.term, read.last, read.ordered), (3, 300, at == 2, true));
-            assert_eq!(read.instance, b"instance");
+            assert_eq!((&*read.instance, read.batch, read.part), (&b"instance"[..], 700, 1));
             back.extend(read.rows.into_iter().map(|form| form.read(far)));
         }
         assert_eq!(back.len(), rows.len());

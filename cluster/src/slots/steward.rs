@@ -10,8 +10,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::record::{Changed, Process, Slot, Table};
-use super::replica::{self, Own};
-use super::{Handover, Inner};
+use super::replica::Own;
+use super::{Handover, Inner, cut_off, filling};
 use crate::members::{Placement, SLOTS};
 use latest::Latest as _;
 use tokio::sync::watch;
@@ -24,6 +24,8 @@ const UNCLAIMED: Duration = TICK.saturating_mul(2);
 /// A node says so long after its begin of no owner that etcd does not know of that it has gone: that one may be cut off from etcd alone, and back by
 /// then. Nothing waits for the number of a slot.
 const MET: Duration = if cfg!(test) { TICK } else { Duration::from_secs(60) };
+/// So long after its first row etcd has told of a slot that is there.
+const STRAY: Duration = if cfg!(test) { TICK.saturating_mul(2) } else { Duration::from_secs(60) };
 /// A node that is not heard is listened for once more: whoever was paused itself has heard nobody.
 const ONCE_MORE: Duration = Duration::from_millis(50);
 
@@ -34,6 +36,7 @@ pub(super) async fn run(inner: Arc<Inner>) {
     tokio::select! {
         biased;
         () = look_around(&inner) => {}
+        () = cut_off::listen_to_etcd(&inner) => {}
         () = let_go(&inner) => {}
         () = look_after(&inner) => {}
     }
@@ -45,7 +48,9 @@ async fn look_around(inner: &Inner) {
         (inner.table.subscribe(), inner.placement.clone(), inner.heard.clone(), inner.etcd_is_away.clone());
     loop {
         inner.look_around();
+        know(inner);
         inner.taken.notify_one();
+        inner.alone.notify_one();
         inner.wake.notify_one();
         let ended = tokio::select! {
             biased;
@@ -68,6 +73,30 @@ pub(super) async fn news(of: &mut watch::Receiver<bool>) {
     }
 }
 
+/// Tells those who tell a standby what is known of it.
+fn know(inner: &Inner) {
+    let table = inner.table.latest();
+    let of = |(number, own): (&u8, &Own)| Some((*number, own.replica.term()?));
+    let told: Vec<(u8, u64)> = inner.mine().iter().filter_map(of).collect();
+    for (number, term) in told {
+        let Some(slot) = table.get(&number).filter(|slot| slot.owner == inner.own) else { continue };
+        let unwanted =
+            slot.term == term && slot.standby.as_ref().is_some_and(|of| is_unwanted(inner, number, of));
+        if let Some(own) = inner.mine().get(&number) {
+            own.replica.know(term, slot.term > term, unwanted);
+        }
+    }
+}
+
+/// Whether a slot is to have another standby than this one.
+fn is_unwanted(inner: &Inner, number: u8, standby: &Process) -> bool {
+    // One whose lease has ended cannot take over, though it is heard, and nobody else would: the others make nobody's what it has. One that was
+    // drained would have to give it away at once.
+    let worse = !inner.is_there(standby) || inner.is_drained(standby);
+    // It keeps what it has until there is a better one.
+    is_gone(inner, standby) || (worse && inner.candidate(number).is_some())
+}
+
 /// Puts away what is another's.
 async fn let_go(inner: &Arc<Inner>) {
     loop {
@@ -86,11 +115,12 @@ async fn let_go(inner: &Arc<Inner>) {
 
 /// Does all the rest, which takes etcd's word.
 async fn look_after(inner: &Arc<Inner>) {
-    let mut unclaimed = Unclaimed::new();
+    let (mut unclaimed, mut strays) = (Unclaimed::new(), Strays::new());
     loop {
         inner.wake.notified().await;
         tend(inner).await;
         give_up_unclaimed(inner, &mut unclaimed).await;
+        forget_strays(inner, &mut strays);
     }
 }
 
@@ -98,6 +128,7 @@ async fn tend(inner: &Arc<Inner>) {
     let table = inner.table.latest();
     let others = || table.values().filter(|slot| slot.owner != inner.own);
     take_over(inner, others()).await;
+    take_late(inner, &table).await;
     let mine: Vec<u8> = inner.mine().keys().copied().collect();
     for number in mine {
         match table.get(&number) {
@@ -119,12 +150,28 @@ async fn tend(inner: &Arc<Inner>) {
     inner.vault().forget(|number, term| {
         // What etcd says may come later than what the owner says.
         let slot = table.get(&number);
-        slot.is_none_or(|slot| slot.term < term || slot.standby.as_ref() == Some(&inner.own))
+        let comes = |slot: &Slot| slot.owner == inner.own && slot.before() == term;
+        slot.is_none_or(|slot| slot.term < term || slot.standby.as_ref() == Some(&inner.own) || comes(slot))
     });
 }
 
 /// Slots that are this node's by etcd alone, as of which revision, and since when.
 type Unclaimed = BTreeMap<(u8, i64), Instant>;
+
+/// What is kept of slots that etcd does not know of, by slot and term, and since when that is so.
+type Strays = BTreeMap<(u8, u64), Instant>;
+
+/// Forgets what is kept of slots that are nobody's. Not at once, as etcd's watch may tell of a slot later than its owner does.
+fn forget_strays(inner: &Inner, strays: &mut Strays) {
+    let (table, kept) = (inner.table.latest(), inner.vault().terms());
+    let is_stray = |of: &(u8, u64)| !table.contains_key(&of.0);
+    strays.retain(|of, _| kept.contains(of) && is_stray(of));
+    for of in kept.into_iter().filter(is_stray) {
+        strays.entry(of).or_insert_with(Instant::now);
+    }
+    let is_over = |slot, term| strays.get(&(slot, term)).is_some_and(|since| since.elapsed() >= STRAY);
+    inner.vault().forget(|slot, term| !is_over(slot, term));
+}
 
 /// Makes slots nobody's that are this node's by etcd, and that it does nothing for: nobody else can, as it is there.
 async fn give_up_unclaimed(inner: &Arc<Inner>, unclaimed: &mut Unclaimed) {
@@ -160,30 +207,20 @@ async fn give_up_unclaimed(inner: &Arc<Inner>, unclaimed: &mut Unclaimed) {
 async fn own(inner: &Arc<Inner>, slot: &Slot) {
     // It may be on its way to another node.
     let _turn = inner.turn.lock().await;
-    let told = match inner.mine().get(&slot.number) {
+    let is_told = match inner.mine().get(&slot.number) {
         // Who would be told of it now would be ready without what begins later.
-        Some(own) if !inner.coming.has(slot.number) => own.replica.term(),
+        Some(own) if !inner.coming.has(slot.number) => own.replica.term().is_some(),
         _ => return,
     };
-    if told.is_some_and(|term| term >= slot.term) {
-        let lost = slot.standby.as_ref().is_some_and(|standby| {
-            // One whose lease has ended cannot take over, though it is heard, and nobody else would: the others make nobody's what it has. One that was
-            // drained would have to give it away at once.
-            let worse = !inner.is_there(standby) || inner.is_drained(standby);
-            // It keeps what it has until there is a better one.
-            is_gone(inner, standby) || (worse && inner.successor(slot.number.into()).is_some())
-        });
-        if lost && let Some(own) = inner.mine().get(&slot.number) {
-            own.replica.fail();
-        }
+    // For as long as somebody is told he is its standby, and what he is told has an end.
+    if is_told {
         return;
     }
     // One that was drained has it until somebody takes it.
     if inner.course.ends() {
         return;
     }
-    let rests = inner.mine().get(&slot.number).is_some_and(Own::rests);
-    let standby = inner.successor(slot.number.into()).filter(|_| !rests);
+    let standby = inner.candidate(slot.number);
     if standby.is_none() && slot.standby.is_none() {
         return;
     }
@@ -195,7 +232,7 @@ pub(super) async fn assign(inner: &Arc<Inner>, slot: &Slot, standby: Option<Proc
     match inner.change(&slot.with_standby(standby)).await {
         Ok(Changed::Done(slot)) => {
             if slot.standby.is_some() {
-                replica::begin(inner, slot.clone());
+                filling::begin(inner, slot.clone());
             }
             Some(slot)
         }
@@ -254,11 +291,12 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     let mut turn = inner.turn.lock().await;
     let number = seen.number;
     let Some(slot) = inner.slot(number).filter(|slot| slot.term == seen.term && slot.ready) else { return };
-    if !is_gone(inner, &slot.owner) || inner.is_cut_off() || inner.course.ends() {
+    // Everything is looked at again soon.
+    let is_doubtful = inner.is_cut_off() || inner.may_return(&slot.owner.node);
+    if !is_gone(inner, &slot.owner) || is_doubtful || inner.course.ends() {
         return;
     }
-    // From here on nothing is added, so that whatever the owner does after that it has not told anybody of.
-    if !inner.vault().close(number, slot.term) {
+    if !inner.vault().has(number, slot.term) {
         // It was too large a moment ago, and its owner did not get to strike this node out.
         match slot.free(&inner.etcd).await {
             Ok(true) => tracing::warn!(slot = number, "its state is not here: it is nobody's"),
@@ -269,35 +307,77 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
         return;
     }
     let next = slot.of(inner.own.clone());
-    let changed = loop {
-        match inner.change(&next).await {
-            Ok(changed) => break changed,
+    loop {
+        // Its owner goes on until this is made, and tells this node of all that it does: none of that is refused, or it would stand still for as
+        // long as etcd says nothing.
+        let changed = tokio::select! {
+            biased;
+            changed = inner.change(&next) => changed,
+            // Should it be made nevertheless, the watch tells (`take_late`).
+            () = is_back(inner, &slot.owner) => {
+                tracing::info!(slot = number, from = slot.owner.node, "its owner is heard again: nothing is taken over");
+                return;
+            }
+        };
+        match changed {
+            Ok(Changed::Done(now)) => break begin_with(inner, &slot.owner.node, &now).await,
+            Ok(Changed::Other(_)) => break,
             // Whether it was made is unknown, and until it is known nobody acts.
             Err(error) => tracing::warn!(%error, slot = number, "etcd does not say whose the slot is"),
         }
         turn = inner.again(turn).await;
-        if inner.course.ends() {
-            // Whoever comes next learns that this node is gone.
+        let unchanged = inner.slot(number).is_some_and(|now| now.revision == slot.revision);
+        // At the end of this node whoever comes next learns that it is gone.
+        if inner.course.ends() || !unchanged || !is_gone(inner, &slot.owner) {
             return;
         }
-    };
-    match changed {
-        Changed::Done(now) => {
-            let coming = inner.coming.begin(number);
-            inner.tell_all(&now);
-            if !inner.claim(number, Own::come(&now)) {
-                // It was handed over at the same time.
-                return;
-            }
-            let rows = inner.vault().take(number);
-            tracing::warn!(slot = number, from = slot.owner.node, rows = rows.len(), "took over a slot");
-            inner.sudden.fetch_add(1, Ordering::Relaxed);
-            inner.go_on(coming, rows, Handover::Sudden).await;
-        }
-        Changed::Other(_) => inner.vault().reopen(number),
     }
     drop(turn);
     inner.wake.notify_one();
+}
+
+/// Waits until a process is there. Looked at now and then, not waited for: who is told first is left to chance, where several wait for the
+/// same.
+async fn is_back(inner: &Inner, process: &Process) {
+    while is_gone(inner, process) {
+        tokio::time::sleep(ONCE_MORE).await;
+    }
+}
+
+/// Goes on with a slot that etcd says is this node's.
+async fn begin_with(inner: &Arc<Inner>, from: &str, now: &Slot) {
+    let number = now.number;
+    if !inner.vault().has(number, now.before()) {
+        // Too large meanwhile. It is made nobody's, like all that is this node's by etcd alone.
+        return tracing::warn!(slot = number, from, "a slot is this node's whose state is not here");
+    }
+    let coming = inner.coming.begin(number);
+    inner.tell_all(now);
+    if !inner.claim(number, Own::come(now)) {
+        // It was handed over at the same time.
+        return;
+    }
+    // From here on nothing is added, and all that anybody was told is in it.
+    let rows = inner.vault().take(number);
+    tracing::warn!(slot = number, from, rows = rows.len(), "took over a slot");
+    inner.sudden.fetch_add(1, Ordering::Relaxed);
+    inner.go_on(coming, rows, Handover::Sudden).await;
+}
+
+/// Goes on with slots that this node has asked etcd for, and was given when it did not wait for that any more: nobody else can.
+async fn take_late(inner: &Arc<Inner>, table: &Table) {
+    let is_late = |slot: &&Slot| {
+        slot.owner == inner.own && !inner.knows(slot.number) && inner.vault().has(slot.number, slot.before())
+    };
+    let late: Vec<&Slot> = table.values().filter(is_late).collect();
+    for slot in late {
+        let _turn = inner.turn.lock().await;
+        let now = inner.slot(slot.number).filter(|now| now == slot && !inner.course.ends());
+        if let Some(now) = now.filter(|_| is_late(&slot)) {
+            begin_with(inner, "", &now).await;
+            inner.wake.notify_one();
+        }
+    }
 }
 
 /// A slot of this node is another's.

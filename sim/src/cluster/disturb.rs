@@ -15,6 +15,8 @@ const LONGEST: Duration = Duration::from_secs(14);
 const DOWN: Duration = Duration::from_secs(8);
 /// A lease has ended after so long, and its node is a standby no more.
 const ENDED: Duration = Duration::from_secs(8);
+/// A moment: longer than a node is silent before it is taken for gone, and than an answer is waited for.
+const HICCUP: Duration = Duration::from_secs(2);
 /// A network that is slow: some answers come after they were waited for.
 const SLOW: Duration = Duration::from_millis(400);
 
@@ -37,6 +39,8 @@ enum What {
     Alone,
     /// Most of etcd's members are gone.
     EtcdAway,
+    /// They are gone, and meanwhile one way between two nodes is cut for a moment.
+    Hiccup,
     /// All messages take long.
     Slow,
     /// A node drains, ends and is started again.
@@ -65,7 +69,7 @@ pub(super) async fn next(world: &Arc<World>) {
 }
 
 fn draw(world: &World) -> What {
-    world.chance(|chance| match chance.below(21) {
+    world.chance(|chance| match chance.below(23) {
         0..=3 => What::Kill,
         4..=7 => What::Stop,
         8 => What::CutOff(true, false),
@@ -78,6 +82,7 @@ fn draw(world: &World) -> What {
         15 => What::Slow,
         16 => What::Leave,
         17 => What::Deaf,
+        18 | 19 => What::Hiccup,
         _ => What::Move,
     })
 }
@@ -162,6 +167,16 @@ async fn happen(world: Arc<World>) {
             world.witness.count("etcd away");
             world.etcd.set_away(true);
             wait(&world, length).await;
+            world.etcd.set_away(false);
+        }
+        What::Hiccup => {
+            world.witness.count("cut off from a node for a moment while etcd was away");
+            world.etcd.set_away(true);
+            wait(&world, world.chance(|chance| chance.time_up_to(HICCUP))).await;
+            let ways = cut(&[(&node, &other)]);
+            wait(&world, world.chance(|chance| chance.time_up_to(HICCUP))).await;
+            mend(&world, &ways);
+            peace::something_is_said(&world, length).await;
             world.etcd.set_away(false);
         }
         What::Slow => {

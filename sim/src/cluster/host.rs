@@ -21,6 +21,29 @@ const COUNTS_FOR: usize = 32;
 /// Between one tunnel and the next of a slot that comes or goes, at most: others have something to do meanwhile.
 const ONE: Duration = Duration::from_millis(3);
 
+/// How long a node takes that is slow on purpose.
+const SLOW: Duration = Duration::from_secs(3);
+
+/// What waits until a standby has it.
+#[derive(Default)]
+struct Waits {
+    last: u64,
+    /// In which slot each of them is, and since when.
+    since: BTreeMap<u64, (u8, Instant)>,
+}
+
+/// That something waits, until this is dropped.
+struct Wait {
+    host: Arc<Host>,
+    number: u64,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.host.waits().since.remove(&self.number);
+    }
+}
+
 /// The tunnels of a node.
 pub struct Host {
     name: String,
@@ -29,12 +52,36 @@ pub struct Host {
     chance: Mutex<Random>,
     slots: Mutex<Option<Slots>>,
     tunnels: Mutex<BTreeMap<u8, BTreeMap<u64, Tunnel>>>,
+    waits: Mutex<Waits>,
 }
 
 impl Host {
     pub(super) fn new(name: &str, fault: Fault, witness: Arc<Witness>, chance: Random) -> Self {
         let (chance, slots, tunnels) = (Mutex::new(chance), Mutex::default(), Mutex::default());
-        Self { name: name.to_owned(), fault, witness, chance, slots, tunnels }
+        Self { name: name.to_owned(), fault, witness, chance, slots, tunnels, waits: Mutex::default() }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Waits> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something waits from now on.
+    fn wait(self: &Arc<Self>, slot: u8) -> Wait {
+        let mut waits = self.waits();
+        waits.last += 1;
+        let number = waits.last;
+        waits.since.insert(number, (slot, Instant::now()));
+        Wait { host: Arc::clone(self), number }
+    }
+
+    /// Slots in which something waits for longer than this: messages that are to be said, and numbers that are to be reserved.
+    pub(super) fn waiting_for(&self, time: Duration) -> Vec<u8> {
+        self.waits()
+            .since
+            .values()
+            .filter(|(_, since)| since.elapsed() > time)
+            .map(|(slot, _)| *slot)
+            .collect()
     }
 
     /// Before the next tunnel of a slot has its turn.
@@ -123,8 +170,12 @@ impl Host {
         if self.fault == Fault::Output {
             self.witness.said(&self.name, id, number, what);
         }
-        let this = Arc::clone(self);
+        let (this, wait) = (Arc::clone(self), self.wait(slot));
         self.put(slot, row, move |kept| {
+            if this.fault == Fault::Silent {
+                return std::mem::forget(wait);
+            }
+            drop(wait);
             if kept != Kept::Lost {
                 this.witness.said(&this.name, id, number, what);
             }
@@ -152,8 +203,9 @@ impl Host {
             tunnel.reserved = tunnel.reserved.max(tunnel.outbound.sequence()) + BLOCK;
             (tunnel.row(id, Instant::now().into_std()), tunnel.reserved)
         };
-        let ((row, reserved), this) = (row, Arc::clone(self));
+        let ((row, reserved), this, wait) = (row, Arc::clone(self), self.wait(slot));
         self.put(slot, row, move |kept| {
+            drop(wait);
             let mut tunnels = this.tunnels();
             let tunnel = tunnels.get_mut(&slot).and_then(|all| all.get_mut(&id));
             // It may have gone and come back meanwhile, and then has numbers of its own.
@@ -173,7 +225,11 @@ impl SlotHost for Host {
             // Those that are there by now are asked, and none that comes later.
             let asked: Vec<u64> =
                 self.tunnels().get(&slot).into_iter().flat_map(BTreeMap::keys).copied().collect();
-            for id in asked {
+            if self.fault == Fault::Endless && !asked.is_empty() {
+                return std::future::pending().await;
+            }
+            let but = usize::from(self.fault == Fault::Missing);
+            for id in asked.into_iter().skip(but) {
                 self.one_after_the_other().await;
                 let now = Instant::now().into_std();
                 let row = self.tunnels().get(&slot).and_then(|all| all.get(&id)).map(|of| of.row(id, now));
@@ -195,6 +251,9 @@ impl SlotHost for Host {
                 Handover::Sudden => "slots taken over",
                 Handover::Exact => "slots handed over",
             });
+            if self.fault == Fault::Slow {
+                tokio::time::sleep(SLOW).await;
+            }
             if self.tunnels().insert(slot, BTreeMap::new()).is_some() {
                 self.witness.violation(&format!("slot {slot} comes to {} that has it", self.name));
             }

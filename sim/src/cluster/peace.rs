@@ -11,6 +11,10 @@ use latest::Latest as _;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Tunnels of a node that is gone are at others within this: 500 ms at most until it counts as silent, and the rest is messages.
 pub(super) const TAKEN_OVER: Duration = Duration::from_millis(900);
+/// Nodes tell each other again so soon after the way between them is mended.
+const MENDED: Duration = Duration::from_secs(2);
+/// And what waits for it is said within this.
+const SAID: Duration = Duration::from_secs(2);
 /// Between looks whether they are.
 const CLOSELY: Duration = Duration::from_millis(20);
 /// Between looks.
@@ -80,6 +84,34 @@ fn look(world: &World) -> Result<(), String> {
     match lost {
         Some(id) if world.scenario.one_at_a_time => Err(format!("tunnel {id} is lost")),
         _ => Ok(()),
+    }
+}
+
+/// Looks for as long as etcd is away, and no way between nodes is cut any more, whether what is to be said is said and numbers are given: a standby is
+/// heard, or there is none. Nothing else goes wrong.
+pub(super) async fn something_is_said(world: &World, length: Duration) {
+    if !world.scenario.one_at_a_time {
+        return tokio::time::sleep(length).await;
+    }
+    let said = || world.witness.counted("messages");
+    tokio::time::sleep(MENDED).await;
+    let (before, mut waited) = (said(), Duration::ZERO);
+    while waited < length.max(SAID) {
+        world.heat();
+        tokio::time::sleep(CLOSELY).await;
+        waited += CLOSELY;
+        for (name, node) in world.nodes().iter() {
+            let Some(slots) = &node.slots else { continue };
+            let waiting = node.host.waiting_for(SAID).into_iter().find(|slot| slots.holds(*slot));
+            if let Some(slot) = waiting {
+                world.witness.violation(&format!("{name} says nothing in slot {slot} while etcd is away"));
+                return;
+            }
+        }
+    }
+    world.witness.count("looks whether something is said while etcd is away");
+    if said() == before {
+        world.witness.violation("nobody says anything while etcd is away");
     }
 }
 

@@ -33,17 +33,31 @@ pub enum Fault {
     Compare,
     /// Messages leave before the standby has what they are about.
     Output,
+    /// A standby is not told of one of the tunnels of a slot.
+    Missing,
+    /// A node takes seconds to go on with what it takes over.
+    Slow,
+    /// A standby is never told of all that there is.
+    Endless,
+    /// Nobody hears what has become of what he wants to say.
+    Silent,
 }
 
 impl Fault {
     /// All that there are.
-    pub const ALL: [Self; 3] = [Self::Block, Self::Compare, Self::Output];
+    pub const ALL: [Self; 7] =
+        [Self::Block, Self::Compare, Self::Output, Self::Missing, Self::Slow, Self::Endless, Self::Silent];
+
+    /// Whether it breaks what has to come about, which is looked at where one thing goes wrong at a time.
+    pub const fn is_of_peace(self) -> bool {
+        matches!(self, Self::Missing | Self::Slow | Self::Endless | Self::Silent)
+    }
 }
 
 impl Scenario {
-    /// The history of a seed: every third has disturbances one at a time.
+    /// The history of a seed: every third has disturbances one at a time, and those of faults that show in peace alone.
     pub fn of(seed: u64, fault: Fault) -> Self {
-        let one_at_a_time = seed.is_multiple_of(3);
+        let one_at_a_time = seed.is_multiple_of(3) || fault.is_of_peace();
         Self {
             nodes: if seed.is_multiple_of(4) { 5 } else { 3 },
             tunnels: 12,

@@ -65,6 +65,11 @@ impl Witness {
         *seen.counts.entry(what).or_default() += 1;
     }
 
+    /// How often something has happened that is counted.
+    pub(super) fn counted(&self, what: &str) -> u64 {
+        self.seen().counts.get(what).copied().unwrap_or_default()
+    }
+
     /// A tunnel began: others know of it.
     pub(super) fn began(&self, tunnel: u64) {
         let mut seen = self.seen();

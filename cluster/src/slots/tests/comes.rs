@@ -97,12 +97,54 @@ async fn who_reads_no_rows_of_another_is_neither_its_standby_nor_gets_what_it_ha
     a.set(number, 1, 11).await;
     let b = member(&etcd, &net, "b").await;
     b.memory.of_another.store(true, Ordering::Relaxed);
-    let ready = tokio::time::timeout(Duration::from_secs(30), a.ready()).await;
-    assert!(ready.is_err() && b.slots.kept(number) == (0, 0));
+    let ready = tokio::time::timeout(Duration::from_secs(30), a.ready());
+    let nothing_waits = async {
+        for at in 0..3_000 {
+            let begun = Instant::now();
+            assert_ne!(a.set(number, 1, 11).await, Kept::Lost);
+            assert!(begun.elapsed() < Duration::from_millis(50), "{at}: {:?}", begun.elapsed());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert!(tokio::join!(ready, nothing_waits).0.is_err() && b.slots.kept(number) == (0, 0));
+    let tries = || a.memory.done.lock().unwrap().iter().filter(|done| **done == ("resync", number)).count();
+    // At once, and after some 3, 6 and 12 seconds.
+    assert!((3..=5).contains(&tries()), "{}", tries());
     let refused = a.slots.move_slot(number, "b").await.unwrap_err();
     assert!(refused.contains("another form"), "{refused}");
     assert_eq!((a.memory.of(number), b.memory.of(number)), (Some(BTreeMap::from([(1, 11)])), None));
     assert!(a.slots.holds(number) && b.memory.expected.lock().unwrap().is_empty());
     b.memory.of_another.store(false, Ordering::Relaxed);
+    tokio::time::timeout(Duration::from_secs(61), a.ready()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_of_a_slot_that_is_nobodys_is_forgotten() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = member(&etcd, &net, "a").await;
+    let b = member(&etcd, &net, "b").await;
+    assert_eq!(a.set(a.slot(), 1, 11).await, Kept::Free);
     a.ready().await;
+    // Its owner went before etcd was told that it had a standby, and it was made nobody's.
+    let part = Part { batch: 1, number: 0, last: true };
+    b.slots.0.vault().put(40, 7, part, vec![row(1, Some(1))]).unwrap();
+    assert_eq!(b.slots.kept(40), (1, 8));
+    let forgotten = until(|| b.slots.kept(40) == (0, 0));
+    tokio::time::timeout(Duration::from_secs(10), forgotten).await.unwrap();
+    assert_eq!(b.slots.kept(a.slot()).0, 1, "what is somebody's stays");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_of_more_than_may_wait_for_a_standby_gets_one() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = member(&etcd, &net, "a").await;
+    let number = a.slot();
+    let many = (0..70_000).map(|id| (id, 1)).collect();
+    a.memory.numbers.lock().unwrap().insert(number, many);
+    a.memory.singly.store(true, Ordering::Relaxed);
+    let b = member(&etcd, &net, "b").await;
+    tokio::time::timeout(Duration::from_secs(60), a.ready()).await.unwrap();
+    assert_eq!(b.slots.kept(number).0, 70_000);
+    let tries = a.memory.done.lock().unwrap().iter().filter(|done| **done == ("resync", number)).count();
+    assert_eq!(tries, 1);
 }

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod comes;
+mod cuts;
 mod ends;
+mod hiccups;
 mod moves;
 mod shares;
 mod takeovers;
@@ -13,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::task::Poll;
 
 use latest::{Follow as _, Latest as _};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::leaving::DRAIN_TRIES;
 use super::*;
@@ -122,7 +124,6 @@ impl Wire for Line {
 }
 
 /// What a node does for its slots: it has numbers for each.
-#[derive(Default)]
 struct Memory {
     slots: OnceLock<Slots>,
     numbers: Mutex<BTreeMap<u8, BTreeMap<u64, u64>>>,
@@ -136,7 +137,29 @@ struct Memory {
     of_another: AtomicBool,
     /// Octets that each slot has beside its numbers.
     bulk: AtomicUsize,
+    /// Each number is told of by itself.
+    singly: AtomicBool,
+    /// No slot is told of as a whole for as long as somebody has this.
+    resyncs: Arc<Semaphore>,
     changed: Notify,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            slots: OnceLock::default(),
+            numbers: Mutex::default(),
+            came: Mutex::default(),
+            expected: Mutex::default(),
+            gate: AsyncMutex::default(),
+            done: Mutex::default(),
+            of_another: AtomicBool::default(),
+            bulk: AtomicUsize::default(),
+            singly: AtomicBool::default(),
+            resyncs: Arc::new(Semaphore::new(1)),
+            changed: Notify::default(),
+        }
+    }
 }
 
 fn row(id: u64, number: Option<u64>) -> Row {
@@ -167,7 +190,12 @@ impl Host for Memory {
     fn resync(&self, slot: u8) -> Later<'_, ()> {
         Box::pin(async move {
             self.does("resync", slot);
+            drop(self.resyncs.acquire().await.unwrap());
             let mut rows = self.rows(slot);
+            if self.singly.load(Ordering::Relaxed) {
+                let told = self.slots.get().unwrap();
+                rows.drain(..).for_each(|row| told.put(slot, vec![row], Box::new(|_| ())));
+            }
             let bulk = Some(Octets::from(vec![7; self.bulk.load(Ordering::Relaxed)]));
             rows.extend(
                 bulk.filter(|bulk| !bulk.is_empty()).map(|bulk| Row { octets: Some(bulk), ..row(99, None) }),

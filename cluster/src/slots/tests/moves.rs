@@ -111,7 +111,8 @@ async fn a_slot_that_was_to_come_and_does_not_is_waited_for_no_longer() {
     assert!(refused.contains("not expected"), "{refused}");
     // It comes, and has changed hands meanwhile.
     b.slots.answer("a", Ask::Expect, &rows(false)).await.unwrap();
-    a.slots.0.mine().get(&slot.number).unwrap().replica.fail();
+    let now = a.slots.0.slot(slot.number).unwrap();
+    assert!(matches!(a.slots.0.change(&now.with_standby(None)).await, Ok(Changed::Done(_))));
     a.wait(slot.number, |now| now.term > slot.term).await;
     assert!(b.slots.answer("a", Ask::Hand, &rows(true)).await.is_err());
     assert!(b.memory.expected.lock().unwrap().is_empty());

@@ -1,0 +1,77 @@
+//! What is away for a moment while etcd is away for long, and is well again: what is said then waits for no word of etcd.
+
+use super::*;
+
+/// Within this of its mending a way is used again, though etcd is away.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Two nodes, the second of which is the standby of the first one's slot.
+async fn pair(etcd: &memory::Memory, net: &Arc<Net>) -> (Member, Member, u8) {
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), net, "b").await;
+    let number = a.ready().await.number;
+    (a, b, number)
+}
+
+/// Something is said in time, as the standby has it.
+async fn is_told(member: &Member, number: u8, id: u64) {
+    let said = tokio::time::timeout(SOON, member.set(number, id, id)).await;
+    assert_eq!(said.expect("it waits for etcd"), Kept::Known, "{id}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_did_not_answer_for_a_moment_is_told_again_while_etcd_is_away() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let (a, b, number) = pair(&etcd, &net).await;
+    etcd.set_away(true);
+    net.cut("b", "a");
+    let (waits, mends) = (a.set(number, 1, 1), async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        net.mend();
+    });
+    let both = async { tokio::join!(waits, mends).0 };
+    let said = tokio::time::timeout(SOON, both).await;
+    assert_eq!(said.expect("it waits for etcd"), Kept::Known);
+    is_told(&a, number, 2).await;
+    // And what was told twice is there once, and goes on where it is wanted.
+    assert_eq!(b.slots.kept(number).0, 2);
+    net.part("a", &["b"]);
+    etcd.set_away(false);
+    let arrived = tokio::time::timeout(2 * SOON, b.arrived(number)).await;
+    assert_eq!(arrived.unwrap(), BTreeMap::from([(1, 1), (2, 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_did_not_hear_the_owner_for_a_moment_takes_what_it_is_told_while_etcd_is_away() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let (a, b, number) = pair(&etcd, &net).await;
+    is_told(&a, number, 1).await;
+    etcd.set_away(true);
+    net.cut("a", "b");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    net.mend();
+    is_told(&a, number, 2).await;
+    assert_eq!((b.slots.kept(number).0, b.slots.arrivals()), (2, (0, 0)));
+    // Whoever has the slot once etcd is there has all of it.
+    etcd.set_away(false);
+    tokio::time::sleep(2 * SOON).await;
+    let owner = if a.slots.holds(number) { &a } else { &b };
+    assert_eq!(owner.memory.of(number).unwrap(), BTreeMap::from([(1, 1), (2, 2)]));
+    assert_ne!(a.slots.holds(number), b.slots.holds(number));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_etcd_is_not_told_of_is_told_all_the_same() {
+    let (etcd, net, way) = (memory::Memory::begin(), Arc::new(Net::default()), Arc::new(Way::default()));
+    let a = Member::join_at(etcd.client(way.clone()), &net, "a").await;
+    // All of it takes a moment, so that etcd is away before it is to make the standby ready.
+    let gate = a.memory.resyncs.clone().acquire_many_owned(1).await.unwrap();
+    let _b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = a.wait(a.slot(), |slot| slot.standby.is_some()).await.number;
+    way.cut.store(true, Ordering::Relaxed);
+    drop(gate);
+    tokio::time::sleep(Duration::from_secs(15)).await;
+    is_told(&a, number, 1).await;
+    way.cut.store(false, Ordering::Relaxed);
+    tokio::time::timeout(4 * SOON, a.ready()).await.expect("it is ready as soon as etcd is there");
+}
