@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use rustix::fs::FlockOperation;
@@ -22,6 +22,9 @@ use super::running::{self, PATIENCE};
 pub(crate) const SIDES: [&str; 2] = ["cvcmp-l", "cvcmp-r"];
 /// Octets of a packet that the cable between them carries, as the kernel makes it.
 pub(super) const CABLE_MTU: u16 = 1500;
+/// On the loopback device of both sides, whatever family the cable has: a responder with its ESP in userspace wants an address of its own in the
+/// traffic selectors that it agrees to, and the tunnels that are counted have addresses of this network, not this one.
+pub(super) const WITHIN_SELECTORS: &str = "10.255.255.1/32";
 /// Who has it has the namespaces; it goes with its process, and the file stays.
 const LOCK: &str = "/run/cvcmp.lock";
 /// Words of `setpriv`: what it starts is killed when we die, in whatever way.
@@ -118,6 +121,8 @@ pub(crate) struct Lab {
     pub(crate) mtu: u16,
     dir: PathBuf,
     keep: bool,
+    /// Folders that were made.
+    folders: AtomicU32,
     stop: Arc<AtomicBool>,
     /// Whether programs can be told to die with us, however we do.
     bound: bool,
@@ -136,7 +141,16 @@ impl Lab {
         make_own(&dir)?;
         take_down();
         let bound = run("setpriv", &[BOUND, &["true"]].concat()).is_ok();
-        let lab = Self { ends: Ends::new(v6), mtu, dir, keep, stop, bound, _lock: lock };
+        let lab = Self {
+            ends: Ends::new(v6),
+            mtu,
+            dir,
+            keep,
+            folders: AtomicU32::new(0),
+            stop,
+            bound,
+            _lock: lock,
+        };
         for side in SIDES {
             run("ip", &["netns", "add", side])?;
         }
@@ -149,6 +163,7 @@ impl Lab {
             lab.add_address(side, &Ends::within(outer), "cable")?;
             lab.run(side, "ip", &["link", "set", "cable", "up"])?;
             lab.add_address(side, &Ends::host(inner), "lo")?;
+            lab.add_address(side, WITHIN_SELECTORS, "lo")?;
         }
         Ok(lab)
     }
@@ -177,11 +192,17 @@ impl Lab {
         if self.stop.load(Ordering::Relaxed) { Err(LabError::Interrupted) } else { Ok(()) }
     }
 
-    /// A folder of its own for what is called so.
+    /// A folder for what is called so: another one each time, or the logs of a round were over those of the round before.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf, LabError> {
-        let folder = self.dir.join(name);
+        let number = self.folders.fetch_add(1, Ordering::Relaxed);
+        let folder = self.dir.join(format!("{number:03}-{name}"));
         fs::create_dir_all(&folder).about(folder.display().to_string())?;
         Ok(folder)
+    }
+
+    /// Removes what somebody has left there, unless all is to be kept: a hundred thousand tunnels are some octets.
+    pub(crate) fn clear(&self, folder: &Path) -> Result<(), LabError> {
+        if self.keep { Ok(()) } else { fs::remove_dir_all(folder).about(folder.display().to_string()) }
     }
 
     /// Starts a program on a side, with a log in the folder.

@@ -90,8 +90,7 @@ pub(crate) fn culvert(lab: &Lab, culvert: &Culvert, kind: Kind, tunnels: u32) ->
     let opened = culvert
         .daemon(lab, SIDE, LOOPBACK, &folder)
         .and_then(|(running, api)| open(lab, kind, tunnels, running.pid(), &["--server", &api]));
-    // The next one begins from nothing, whatever became of this one.
-    std::fs::remove_dir_all(&folder).about(folder.display().to_string())?;
+    lab.clear(&folder)?;
     opened
 }
 
@@ -109,7 +108,10 @@ pub(crate) fn strongswan(
     let file = folder.join("psk");
     std::fs::write(&file, PSK).about(file.display().to_string())?;
     let words = ["--no-provision", "--psk-file", &file.display().to_string()];
-    open(lab, kind, tunnels, running.pid(), &words)
+    let opened = open(lab, kind, tunnels, running.pid(), &words);
+    drop(running);
+    lab.clear(&folder)?;
+    opened
 }
 
 fn open(lab: &Lab, kind: Kind, tunnels: u32, pid: u32, words: &[&str]) -> Result<Opened, LabError> {

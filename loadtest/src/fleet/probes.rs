@@ -139,6 +139,8 @@ impl Probes {
             (flows > 0).then(|| Check::at_most("--max-late", self.max_late, late_percent, "%")),
             // They are neither sent nor lost: a tunnel that went down shows in them alone.
             Some(Check::at_most("due without an SA", 0.0, Some(meter.unsent.get() as f64), "")),
+            // What is sent on twice would hide one that is not sent on at all.
+            Some(Check::at_most("duplicates", 0.0, Some(meter.duplicates.get() as f64), "")),
             Some(Check::at_most("strangers", 0.0, Some(meter.strangers.get() as f64), "")),
             self.max_p99.map(|limit| Check::at_most("--max-p99", limit.as_secs_f64() * 1e3, p99, "ms")),
             self.max_reordered.map(|most| Check::at_most("--max-reordered", most as f64, reordered, "")),
@@ -172,6 +174,18 @@ mod tests {
             sent(meter);
             meter.unsent.add(1);
         }));
+    }
+
+    #[test]
+    fn a_packet_that_came_twice_fails_the_load() {
+        let sent = |twice| {
+            move |meter: &Meter| {
+                meter.sent.add(5);
+                meter.received.add(5);
+                meter.duplicates.add(twice);
+            }
+        };
+        assert!(passes("", 2, sent(0)) && !passes("", 2, sent(1)));
     }
 
     #[test]

@@ -147,6 +147,8 @@ fn figures(
     summary.causes(&meter.causes);
     let millis = |time: Duration| time.as_secs_f64() * 1e3;
     let checks = [
+        // A load that was none shows nothing, however many may fail.
+        Some(Check::at_least("Child SAs", 1.0, Some(up as f64), "")),
         Some(Check::at_most("--max-failed", arguments.max_failed.into(), Some(failed as f64), "")),
         Some(Check::at_most("tunnels down", 0.0, Some(up.saturating_sub(standing) as f64), "")),
         arguments.min_rate.map(|limit| Check::at_least("--min-rate", limit, Some(rate), "/s")),
@@ -200,6 +202,20 @@ mod tests {
         assert_eq!(told(10), (true, "100 us".to_owned(), "1 KiB".to_owned()));
         assert_eq!(told(1), (false, "100 us".to_owned(), "10 KiB".to_owned()), "each took the place of one");
         assert_eq!(told(0), (false, "100 us".to_owned(), "-".to_owned()));
+    }
+
+    #[test]
+    fn where_no_tunnel_came_up_none_of_them_may_fail() {
+        let passes = |up: u64| {
+            let meter = Meter::default();
+            (0..up).for_each(|_| meter.is_up(Duration::from_millis(1)));
+            meter.failed.add(10 - up);
+            let mut summary = Summary::new("handshakes", 0);
+            let took = Took { elapsed: Duration::from_secs(1), rate: 10.0, begun: None };
+            figures(&mut summary, &words::arguments("--max-failed 10"), &meter, &took, up, None);
+            summary.passed()
+        };
+        assert!(passes(1) && !passes(0));
     }
 
     #[test]

@@ -299,7 +299,10 @@ impl Member {
             {
                 let arrival = self.ledgers.entry(probe.flow).or_default().arrived(probe.number);
                 self.count(arrival, len);
-                latencies.push(clock(now).saturating_sub(probe.sent));
+                // A copy of what has arrived says nothing of how long it took.
+                if arrival != Arrival::Duplicate {
+                    latencies.push(clock(now).saturating_sub(probe.sent));
+                }
             }
             probe => {
                 self.report.strangers += 1;

@@ -37,7 +37,14 @@ impl Telling {
 
 pub(crate) struct StrongSwan {
     charon: PathBuf,
+    swanctl: PathBuf,
     cipher: Cipher,
+    confined: bool,
+}
+
+/// Whether AppArmor confines programs. The packages bring profiles that let charon and swanctl neither read nor make anything in a folder of ours.
+fn is_confined() -> bool {
+    std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.trim() == "Y")
 }
 
 impl StrongSwan {
@@ -45,11 +52,21 @@ impl StrongSwan {
         let installed = || PLACES.iter().map(PathBuf::from).find(|file| file.is_file());
         let charon = arguments.charon.clone().or_else(installed).filter(|file| file.is_file());
         match (charon, in_path("swanctl")) {
-            (Some(charon), Some(_)) => Ok(Self { charon, cipher: arguments.cipher }),
+            (Some(charon), Some(swanctl)) => {
+                Ok(Self { charon, swanctl, cipher: arguments.cipher, confined: is_confined() })
+            }
             _ => Err("no charon or no swanctl; try: apt-get install strongswan-charon strongswan-swanctl \
                       libcharon-extra-plugins libstrongswan-standard-plugins"
                 .to_owned()),
         }
+    }
+
+    /// One of its programs as it is run: a profile is of a path, so a copy has none.
+    fn program(&self, file: &Path, folder: &Path) -> Result<PathBuf, LabError> {
+        let name = file.file_name().filter(|_| self.confined);
+        let Some(copy) = name.map(|name| folder.join(name)) else { return Ok(file.to_owned()) };
+        std::fs::copy(file, &copy).about(copy.display().to_string())?;
+        Ok(copy)
     }
 
     /// Starts a charon that tells so much, and gives it its connections.
@@ -78,14 +95,15 @@ impl StrongSwan {
              STRONGSWAN_CONF='{folder}/strongswan.conf' exec {charon}",
             run = private.display(),
             folder = folder.display(),
-            charon = self.charon.display(),
+            charon = self.program(&self.charon, &folder)?.display(),
         );
+        let swanctl = self.program(&self.swanctl, &folder)?.display().to_string();
         let mut running = lab.start(side, &folder, "sh", &["-c", &script])?;
         let uri = uri(&folder);
         let own = std::slice::from_mut(&mut running);
-        lab.wait("charon", own, || run("swanctl", &["--stats", "--uri", &uri]).is_ok())?;
+        lab.wait("charon", own, || run(&swanctl, &["--stats", "--uri", &uri]).is_ok())?;
         run(
-            "swanctl",
+            &swanctl,
             &["--load-all", "--uri", &uri, "--file", &conf.join("swanctl.conf").display().to_string()],
         )?;
         Ok(running)
@@ -107,8 +125,9 @@ impl Contestant for StrongSwan {
         let start =
             |side| self.daemon(lab, side, &folder, &pair(&lab.ends, side, self.cipher), Telling::Everything);
         let mut programs = vec![start(0)?, start(1)?];
+        let swanctl = self.program(&self.swanctl, &folder)?.display().to_string();
         run(
-            "swanctl",
+            &swanctl,
             &["--initiate", "--child", "c", "--timeout", "15", "--uri", &uri(&folder.join("charon0"))],
         )?;
         lab.wait_for_ping("strongSwan", &mut programs)?;
@@ -171,6 +190,34 @@ pub(crate) fn responder(outer: IpAddr, version: u8, ike: &str, key: &str) -> Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::lab::WITHIN_SELECTORS;
+
+    #[test]
+    fn what_is_confined_where_it_lies_is_run_as_a_copy() {
+        let folder = std::env::temp_dir().join(format!("culvert-copies-{:016x}", rand::random::<u64>()));
+        std::fs::create_dir(&folder).unwrap();
+        let of = |confined| {
+            let cipher = Cipher::Aes128gcm16;
+            let charon =
+                StrongSwan { charon: "/bin/true".into(), swanctl: "/bin/true".into(), cipher, confined };
+            charon.program(&charon.charon, &folder).unwrap()
+        };
+        assert_eq!(of(false), Path::new("/bin/true"));
+        let copy = of(true);
+        assert_eq!(copy, folder.join("true"));
+        run(&copy.display().to_string(), &[]).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_responder_has_an_address_in_what_it_agrees_to() {
+        let text = responder(IpAddr::from([127, 0, 0, 1]), 2, "aes128-sha256-x25519", "k");
+        let selector = text.lines().find_map(|line| line.trim().strip_prefix("local_ts = ")).unwrap();
+        let (network, len) = selector.split_once('/').unwrap();
+        let bits = |address: &str| address.parse::<std::net::Ipv4Addr>().unwrap().to_bits();
+        let own = bits(WITHIN_SELECTORS.split_once('/').unwrap().0);
+        assert_eq!((own ^ bits(network)) >> (32 - len.parse::<u32>().unwrap()), 0, "{selector}");
+    }
 
     #[test]
     fn the_sides_mirror_each_other_and_braces_match() {
