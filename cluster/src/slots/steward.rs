@@ -76,12 +76,12 @@ pub(super) async fn news(of: &mut watch::Receiver<bool>) {
 /// Tells those who tell a standby what is known of it.
 fn know(inner: &Inner) {
     let table = inner.table.latest();
-    let of = |(number, own): (&u8, &Own)| Some((*number, own.replica.term()?));
-    let told: Vec<(u8, u64)> = inner.mine().iter().filter_map(of).collect();
-    for (number, term) in told {
+    let of = |(number, own): (&u8, &Own)| Some((*number, own.replica.term()?, own.replica.is_gated()));
+    let told: Vec<(u8, u64, bool)> = inner.mine().iter().filter_map(of).collect();
+    for (number, term, gated) in told {
         let Some(slot) = table.get(&number).filter(|slot| slot.owner == inner.own) else { continue };
-        let unwanted =
-            slot.term == term && slot.standby.as_ref().is_some_and(|of| is_unwanted(inner, number, of));
+        let unwanted = slot.term == term
+            && slot.standby.as_ref().is_some_and(|of| is_unwanted(inner, number, of, gated));
         if let Some(own) = inner.mine().get(&number) {
             own.replica.know(term, slot.term > term, unwanted);
         }
@@ -89,12 +89,14 @@ fn know(inner: &Inner) {
 }
 
 /// Whether a slot is to have another standby than this one.
-fn is_unwanted(inner: &Inner, number: u8, standby: &Process) -> bool {
+fn is_unwanted(inner: &Inner, number: u8, standby: &Process, gated: bool) -> bool {
+    // For one that has not taken all yet nothing waits: that it is silent for a moment is no reason to begin anew with all of it.
+    let gone = if gated { is_gone(inner, standby) } else { is_replaced(inner, standby) };
     // One whose lease has ended cannot take over, though it is heard, and nobody else would: the others make nobody's what it has. One that was
     // drained would have to give it away at once.
     let worse = !inner.is_there(standby) || inner.is_drained(standby);
     // It keeps what it has until there is a better one.
-    is_gone(inner, standby) || (worse && inner.candidate(number).is_some())
+    gone || (worse && inner.candidate(number).is_some())
 }
 
 /// Puts away what is another's.
@@ -245,15 +247,16 @@ pub(super) async fn assign(inner: &Arc<Inner>, slot: &Slot, standby: Option<Proc
     }
 }
 
-/// Whether a process is not there any more, as far as can be told from here.
+/// Whether a process is not there any more, as far as can be told from here. Its lease may have ended for a moment, and it may be heard
+/// nevertheless.
 fn is_gone(inner: &Inner, process: &Process) -> bool {
+    is_replaced(inner, process) || !inner.hears(&process.node)
+}
+
+/// Whether another process has the name of its node.
+fn is_replaced(inner: &Inner, process: &Process) -> bool {
     let placement = inner.placement.latest();
-    let now = placement.nodes.iter().find(|node| node.name == process.node);
-    match now {
-        Some(node) if node.process() != *process => true,
-        // Its lease may have ended for a moment, and it may be heard nevertheless.
-        _ => !inner.hears(&process.node),
-    }
+    placement.nodes.iter().any(|node| node.name == process.node && node.process() != *process)
 }
 
 /// Whether the owner of a slot is gone, and nobody is there who could go on with it. One of those who are there makes it nobody's.

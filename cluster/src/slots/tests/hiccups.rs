@@ -75,3 +75,23 @@ async fn a_standby_that_etcd_is_not_told_of_is_told_all_the_same() {
     way.cut.store(false, Ordering::Relaxed);
     tokio::time::timeout(4 * SOON, a.ready()).await.expect("it is ready as soon as etcd is there");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_is_away_for_a_moment_while_it_is_told_everything_need_not_be_told_all_again() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let gate = a.memory.resyncs.clone().acquire_many_owned(1).await.unwrap();
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = a.wait(a.slot(), |slot| slot.standby.is_some()).await.number;
+    net.cut("b", "a");
+    drop(gate);
+    // Nothing waits for it meanwhile.
+    let said = tokio::time::timeout(Duration::from_millis(10), a.set(number, 1, 1)).await;
+    assert_eq!(said.unwrap(), Kept::Free);
+    // Here it is known at once that nothing came back.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    net.mend();
+    tokio::time::timeout(Duration::from_secs(2), a.ready()).await.expect("it goes on where it was");
+    let resyncs = a.memory.done.lock().unwrap().iter().filter(|done| **done == ("resync", number)).count();
+    assert_eq!((resyncs, b.slots.kept(number).0), (1, 1));
+}
