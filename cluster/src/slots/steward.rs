@@ -12,9 +12,11 @@ use std::time::Duration;
 use super::record::{Changed, Process, Slot, Table};
 use super::replica::Own;
 use super::{Handover, Inner, cut_off, filling};
+use crate::etcd::{EtcdError, away};
 use crate::members::{Placement, SLOTS};
+use crate::task::of_node;
 use latest::Latest as _;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 /// Everything is looked at this often without a reason as well.
@@ -315,8 +317,8 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
         // long as etcd says nothing.
         let changed = tokio::select! {
             biased;
-            changed = inner.change(&next) => changed,
-            // Should it be made nevertheless, the watch tells (`take_late`).
+            changed = ask(inner, &next) => changed,
+            // Should it be made nevertheless, the answer that comes then tells, or the watch (`take_late`).
             () = is_back(inner, &slot.owner) => {
                 tracing::info!(slot = number, from = slot.owner.node, "its owner is heard again: nothing is taken over");
                 return;
@@ -337,6 +339,20 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     }
     drop(turn);
     inner.wake.notify_one();
+}
+
+/// Makes a change of which the answer is taken in also where nobody waits for it any more.
+async fn ask(inner: &Arc<Inner>, next: &Slot) -> Result<Changed, EtcdError> {
+    let (inner, next) = (Arc::clone(inner), next.clone());
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(of_node(async move {
+        let changed = inner.change(&next).await;
+        inner.wake.notify_one();
+        // Whoever asked may have given up.
+        let _ = tell.send(changed);
+    }));
+    // It ends without an answer with the node alone.
+    told.await.unwrap_or_else(|_| Err(away("this node ends".to_owned())))
 }
 
 /// Waits until a process is there. Looked at now and then, not waited for: who is told first is left to chance, where several wait for the
