@@ -259,7 +259,7 @@ impl Etcd {
     }
 }
 
-fn away(reason: String) -> EtcdError {
+pub(crate) fn away(reason: String) -> EtcdError {
     EtcdError::Away { place: "etcd".to_owned(), reason }
 }
 

@@ -32,6 +32,9 @@ const PACE: Duration = Duration::from_millis(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// At most: what waits is to leave soon once a network is mended.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Tells in a row that fail before a standby that has not taken all yet is given up: nothing waits for it, and what it has taken need not be told
+/// again. With the pauses in between some two seconds, of one that refuses at once a third of one.
+const TRIES: u32 = 4;
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 
@@ -63,6 +66,8 @@ pub(super) struct Feed {
 pub(super) struct Trouble {
     /// It has not taken what it was told last.
     failing: bool,
+    /// So often in a row.
+    tries: u32,
     /// It keeps nothing of the slot any more, or not all of what waits: it is told nothing.
     hopeless: bool,
     /// Since when it is left its turn.
@@ -82,7 +87,8 @@ impl Feed {
         let mut striking: Option<Later<'static, Result<Changed, EtcdError>>> = None;
         loop {
             let (wish, now) = (self.wish.latest(), Instant::now());
-            let active = self.trouble.failing || self.trouble.hopeless || wish.unwanted || wish.overrun;
+            let failing = self.trouble.failing && (self.trouble.tries >= TRIES || !self.is_patient());
+            let active = failing || self.trouble.hopeless || wish.unwanted || wish.overrun;
             if wish.overrun && !self.whole {
                 self.refused("more waits for it than may");
             }
@@ -151,6 +157,12 @@ impl Feed {
         mine.get(&self.record.number).is_some_and(|own| own.replica.term() == Some(self.record.term))
     }
 
+    /// Whether nothing waits for the standby yet.
+    fn is_patient(&self) -> bool {
+        let gated = || self.inner.mine().get(&self.record.number).is_some_and(|own| own.replica.is_gated());
+        !self.whole && !gated()
+    }
+
     fn tell(&mut self, now: Instant) -> Later<'static, Told> {
         self.next = now + PACE;
         self.batch += 1;
@@ -162,7 +174,8 @@ impl Feed {
     fn answered(&mut self, rows: Vec<Row>, answer: Result<(), String>) {
         let mut told = std::mem::take(&mut self.told);
         let Err(reason) = answer else {
-            if std::mem::take(&mut self.trouble.failing) {
+            self.trouble.tries = 0;
+            if std::mem::take(&mut self.trouble.failing) && self.whole {
                 tracing::info!(slot = self.record.number, "the standby keeps up again");
                 self.trouble.logged = false;
             }
@@ -175,10 +188,14 @@ impl Feed {
         told.rows = rows;
         self.pending.put_back(told);
         let now = Instant::now();
-        if !std::mem::replace(&mut self.trouble.failing, true) {
+        let is_too_large = reason.ends_with(TOO_LARGE);
+        self.trouble.tries = self.trouble.tries.saturating_add(1);
+        let first = !std::mem::replace(&mut self.trouble.failing, true);
+        let gives_up = if self.is_patient() { is_too_large || self.trouble.tries == TRIES } else { first };
+        if gives_up {
             self.refused(&reason);
         }
-        if reason.ends_with(TOO_LARGE) {
+        if is_too_large {
             // Nothing of this term is taken there any more.
             self.trouble.hopeless = true;
             self.pending.forget_rows();

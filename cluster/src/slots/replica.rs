@@ -110,6 +110,10 @@ impl Replica {
         matches!(self, Self::Alone)
     }
 
+    pub(super) const fn is_gated(&self) -> bool {
+        matches!(self, Self::Gated(_))
+    }
+
     /// In which term somebody is told, if whoever tells it has not ended.
     pub(super) fn term(&self) -> Option<u64> {
         self.told().filter(|told| !told.queue.is_closed()).map(|told| told.term)

@@ -14,7 +14,7 @@ const FIRST_TOO_LARGE: Duration = Duration::from_secs(10);
 const LONGEST_TOO_LARGE: Duration = Duration::from_secs(600);
 /// The same at most of one process that did not take all of it: it may be of another version, and then stays so. One that was only slow has
 /// a slot again soon.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(20);
 
 /// Who rests, of one slot.
 #[derive(Default)]

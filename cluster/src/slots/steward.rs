@@ -12,9 +12,11 @@ use std::time::Duration;
 use super::record::{Changed, Process, Slot, Table};
 use super::replica::Own;
 use super::{Handover, Inner, cut_off, filling};
+use crate::etcd::{EtcdError, away};
 use crate::members::{Placement, SLOTS};
+use crate::task::of_node;
 use latest::Latest as _;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 /// Everything is looked at this often without a reason as well.
@@ -76,12 +78,12 @@ pub(super) async fn news(of: &mut watch::Receiver<bool>) {
 /// Tells those who tell a standby what is known of it.
 fn know(inner: &Inner) {
     let table = inner.table.latest();
-    let of = |(number, own): (&u8, &Own)| Some((*number, own.replica.term()?));
-    let told: Vec<(u8, u64)> = inner.mine().iter().filter_map(of).collect();
-    for (number, term) in told {
+    let of = |(number, own): (&u8, &Own)| Some((*number, own.replica.term()?, own.replica.is_gated()));
+    let told: Vec<(u8, u64, bool)> = inner.mine().iter().filter_map(of).collect();
+    for (number, term, gated) in told {
         let Some(slot) = table.get(&number).filter(|slot| slot.owner == inner.own) else { continue };
-        let unwanted =
-            slot.term == term && slot.standby.as_ref().is_some_and(|of| is_unwanted(inner, number, of));
+        let unwanted = slot.term == term
+            && slot.standby.as_ref().is_some_and(|of| is_unwanted(inner, number, of, gated));
         if let Some(own) = inner.mine().get(&number) {
             own.replica.know(term, slot.term > term, unwanted);
         }
@@ -89,12 +91,14 @@ fn know(inner: &Inner) {
 }
 
 /// Whether a slot is to have another standby than this one.
-fn is_unwanted(inner: &Inner, number: u8, standby: &Process) -> bool {
+fn is_unwanted(inner: &Inner, number: u8, standby: &Process, gated: bool) -> bool {
+    // For one that has not taken all yet nothing waits: that it is silent for a moment is no reason to begin anew with all of it.
+    let gone = if gated { is_gone(inner, standby) } else { is_replaced(inner, standby) };
     // One whose lease has ended cannot take over, though it is heard, and nobody else would: the others make nobody's what it has. One that was
     // drained would have to give it away at once.
     let worse = !inner.is_there(standby) || inner.is_drained(standby);
     // It keeps what it has until there is a better one.
-    is_gone(inner, standby) || (worse && inner.candidate(number).is_some())
+    gone || (worse && inner.candidate(number).is_some())
 }
 
 /// Puts away what is another's.
@@ -245,15 +249,16 @@ pub(super) async fn assign(inner: &Arc<Inner>, slot: &Slot, standby: Option<Proc
     }
 }
 
-/// Whether a process is not there any more, as far as can be told from here.
+/// Whether a process is not there any more, as far as can be told from here. Its lease may have ended for a moment, and it may be heard
+/// nevertheless.
 fn is_gone(inner: &Inner, process: &Process) -> bool {
+    is_replaced(inner, process) || !inner.hears(&process.node)
+}
+
+/// Whether another process has the name of its node.
+fn is_replaced(inner: &Inner, process: &Process) -> bool {
     let placement = inner.placement.latest();
-    let now = placement.nodes.iter().find(|node| node.name == process.node);
-    match now {
-        Some(node) if node.process() != *process => true,
-        // Its lease may have ended for a moment, and it may be heard nevertheless.
-        _ => !inner.hears(&process.node),
-    }
+    placement.nodes.iter().any(|node| node.name == process.node && node.process() != *process)
 }
 
 /// Whether the owner of a slot is gone, and nobody is there who could go on with it. One of those who are there makes it nobody's.
@@ -312,8 +317,8 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
         // long as etcd says nothing.
         let changed = tokio::select! {
             biased;
-            changed = inner.change(&next) => changed,
-            // Should it be made nevertheless, the watch tells (`take_late`).
+            changed = ask(inner, &next) => changed,
+            // Should it be made nevertheless, the answer that comes then tells, or the watch (`take_late`).
             () = is_back(inner, &slot.owner) => {
                 tracing::info!(slot = number, from = slot.owner.node, "its owner is heard again: nothing is taken over");
                 return;
@@ -334,6 +339,20 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
     }
     drop(turn);
     inner.wake.notify_one();
+}
+
+/// Makes a change of which the answer is taken in also where nobody waits for it any more.
+async fn ask(inner: &Arc<Inner>, next: &Slot) -> Result<Changed, EtcdError> {
+    let (inner, next) = (Arc::clone(inner), next.clone());
+    let (tell, told) = oneshot::channel();
+    tokio::spawn(of_node(async move {
+        let changed = inner.change(&next).await;
+        inner.wake.notify_one();
+        // Whoever asked may have given up.
+        let _ = tell.send(changed);
+    }));
+    // It ends without an answer with the node alone.
+    told.await.unwrap_or_else(|_| Err(away("this node ends".to_owned())))
 }
 
 /// Waits until a process is there. Looked at now and then, not waited for: who is told first is left to chance, where several wait for the

@@ -75,3 +75,50 @@ async fn a_standby_that_etcd_is_not_told_of_is_told_all_the_same() {
     way.cut.store(false, Ordering::Relaxed);
     tokio::time::timeout(4 * SOON, a.ready()).await.expect("it is ready as soon as etcd is there");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_is_away_for_a_moment_while_it_is_told_everything_need_not_be_told_all_again() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let gate = a.memory.resyncs.clone().acquire_many_owned(1).await.unwrap();
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "b").await;
+    let number = a.wait(a.slot(), |slot| slot.standby.is_some()).await.number;
+    net.cut("b", "a");
+    drop(gate);
+    // Nothing waits for it meanwhile.
+    let said = tokio::time::timeout(Duration::from_millis(10), a.set(number, 1, 1)).await;
+    assert_eq!(said.unwrap(), Kept::Free);
+    // Here it is known at once that nothing came back.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    net.mend();
+    tokio::time::timeout(Duration::from_secs(2), a.ready()).await.expect("it goes on where it was");
+    let resyncs = a.memory.done.lock().unwrap().iter().filter(|done| **done == ("resync", number)).count();
+    assert_eq!((resyncs, b.slots.kept(number).0), (1, 1));
+}
+
+/// A way to etcd that takes so many milliseconds.
+#[derive(Debug, Default)]
+struct Slow(std::sync::atomic::AtomicU64);
+
+impl memory::Path for Slow {
+    fn time(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.0.load(Ordering::Relaxed)))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_that_a_standby_is_given_after_it_gave_that_up_goes_on_though_no_watch_tells_of_it() {
+    let (etcd, net, slow) = (memory::Memory::begin(), Arc::new(Net::default()), Arc::new(Slow::default()));
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), &net, "a").await;
+    let b = Member::join_at(etcd.client(slow.clone()), &net, "b").await;
+    let number = a.ready().await.number;
+    is_told(&a, number, 1).await;
+    b.wait(number, |slot| slot.ready).await;
+    etcd.mute();
+    slow.0.store(300, Ordering::Relaxed);
+    net.cut("a", "b");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    net.mend();
+    let arrived = tokio::time::timeout(Duration::from_secs(1), b.arrived(number)).await;
+    assert_eq!(arrived.expect("it hears of it by its own question"), BTreeMap::from([(1, 1)]));
+}
