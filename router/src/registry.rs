@@ -1,9 +1,13 @@
 //! The control plane's book-keeping: which tenants, tunnels and pairs there are, and which SPIs are free.
 
+mod leads;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use esp::{SelectorPair, Spi};
+pub(crate) use leads::Lead;
+use leads::unroute;
 
 use crate::config::Uplink;
 use crate::directory::Directory;
@@ -15,6 +19,7 @@ use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
 use crate::slots::SlotState;
 use crate::spis::Spis;
+use crate::sys::device_steering::MAX_NETWORKS;
 use crate::tenant::Tenant;
 use crate::tunnel::Tunnel;
 use crate::uplink::{Changes, DeviceConfig, Key, Nudges, UplinkStatus, Wish};
@@ -159,6 +164,8 @@ impl Registry {
         let pairs = tenant.tunnels.keys().flat_map(|tunnel| self.pairs_of(*tunnel)).copied();
         let own = |spi: &Spi| self.pairs.get(spi).is_some_and(|pair| pair.tenant == id);
         let pairs: Vec<Spi> = pairs.filter(own).collect();
+        // The device goes as well: nothing is led any more.
+        tenant.shared.steer_by(None);
         for spi in &pairs {
             self.strike_out(*spi);
         }
@@ -176,8 +183,12 @@ impl Registry {
 
     /// What has changed in a wish since the last time, or all of it; `None` when it is there no more.
     pub(crate) fn changes(&mut self, device: Key, everything: bool) -> Option<Changes> {
-        let wish = self.tenants.get_mut(&device.tenant)?.wish.as_mut()?;
-        (wish.key() == device).then(|| wish.take(everything))
+        let tenant = self.tenants.get_mut(&device.tenant)?;
+        let mut changes = tenant.wish.as_mut().filter(|wish| wish.key() == device)?.take(everything);
+        if everything && tenant.shared.is_steered() {
+            changes.leads = tenant.tunnels.values().flat_map(TunnelState::leads).take(MAX_NETWORKS).collect();
+        }
+        Some(changes)
     }
 
     /// How a tenant's uplink stands.
@@ -221,7 +232,9 @@ impl Registry {
         if let Some(wish) = &mut tenant.wish {
             wish.add_routes(&route.selectors);
         }
-        if let Some(old) = state.declared.replace(route) {
+        let old = state.declared.replace(route);
+        state.lead_where_it_is(&tenant.shared);
+        if let Some(old) = old {
             unroute(&tenant.shared, tenant.wish.as_mut(), &old);
         }
         Ok(())
@@ -291,6 +304,9 @@ impl Registry {
             tunnel: tunnel.shared.clone(),
             selectors: route.selectors.shared().clone(),
         };
+        if let Some(wish) = tenant.wish.as_mut().filter(|_| child.own) {
+            wish.leave_to_kernel();
+        }
         let (tenant, tunnel, own) = (child.tenant, tunnel.shared.clone(), child.own);
         let pair = PairState { tenant, tunnel, route, own };
         self.pairs.insert(spi, pair);
@@ -354,14 +370,15 @@ impl Registry {
     }
 
     /// Has a pair's tunnel send on it. The tunnel, when packets wait for that.
-    pub(crate) fn activate(&self, spi: Spi) -> Option<(TenantId, TunnelId)> {
+    pub(crate) fn activate(&mut self, spi: Spi) -> Option<(TenantId, TunnelId)> {
+        self.lead_to(spi);
         let pair = self.pairs.get(&spi)?;
         let held = if pair.own { pair.tunnel.activate_own(spi) } else { pair.tunnel.activate(spi) };
         held.then_some((pair.tenant, pair.tunnel.id))
     }
 
     /// The same, unless the tunnel sends on another pair already.
-    pub(crate) fn activate_first(&self, spi: Spi) -> Option<(TenantId, TunnelId)> {
+    pub(crate) fn activate_first(&mut self, spi: Spi) -> Option<(TenantId, TunnelId)> {
         let pair = self.pairs.get(&spi)?;
         // Pairs of one tunnel that are a shard's own each have a word of theirs.
         let taken = if pair.own { pair.tunnel.sends_for(spi) } else { pair.tunnel.sends() };
@@ -377,13 +394,5 @@ impl Registry {
 impl TunnelState {
     fn new(tunnel: TunnelId, tenant: &Tenant) -> Self {
         Self { shared: Tunnel::new(tunnel, tenant.forwarding.edition()), declared: None, routes: Vec::new() }
-    }
-}
-
-/// Takes a route out of the forwarding table and the wish for the device.
-fn unroute(tenant: &Tenant, wish: Option<&mut Wish>, route: &Arc<Route>) {
-    tenant.forwarding.remove(route);
-    if let Some(wish) = wish {
-        wish.remove_routes(&route.selectors);
     }
 }

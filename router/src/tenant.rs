@@ -13,6 +13,7 @@ use crate::limiter::Limiters;
 use crate::model::TenantId;
 use crate::policy::Policy;
 use crate::sys::clear::ClearSocket;
+use crate::sys::device_steering::DeviceSteering;
 use crate::sys::prefetch::fetch;
 use crate::sys::tun::{Offload, Opened};
 use crate::sys::virtio;
@@ -32,6 +33,8 @@ pub(crate) struct Tenant {
     /// The TUN device while it is there.
     attached: ArcSwapOption<Attached>,
     uplink: ArcSwap<UplinkStatus>,
+    /// By which queue packets come from the device, while it is there and that can be said.
+    steering: ArcSwapOption<DeviceSteering>,
     /// Those of the TUN device.
     addresses: Vec<IpAddr>,
 }
@@ -77,8 +80,8 @@ impl Tenant {
             (Forwarding::default(), ArcSwap::default(), ArcSwapOption::default());
         let state = if device.is_some() { UplinkState::Pending } else { UplinkState::Up };
         let uplink = ArcSwap::from_pointee(UplinkStatus::new(state));
-        let limiters = Limiters::default();
-        Self { id, device, forwarding, policy, limiters, attached, uplink, addresses }
+        let (limiters, steering) = (Limiters::default(), ArcSwapOption::default());
+        Self { id, device, forwarding, policy, limiters, attached, uplink, steering, addresses }
     }
 
     /// Fetches what every packet reads of it besides itself.
@@ -111,6 +114,30 @@ impl Tenant {
     /// Packets find no device from now on.
     pub(crate) fn detach(&self) {
         self.attached.store(None);
+    }
+
+    /// What says by which queue packets come from the device, from now on.
+    pub(crate) fn steer_by(&self, steering: Option<Arc<DeviceSteering>>) {
+        self.steering.store(steering);
+    }
+
+    /// Whether that can be said.
+    pub(crate) fn is_steered(&self) -> bool {
+        self.steering.load().as_ref().is_some_and(|steering| steering.is_asked())
+    }
+
+    /// What is for this network comes by this queue from now on.
+    pub(crate) fn lead(&self, network: (IpAddr, u8), queue: u32) {
+        if let Some(steering) = &*self.steering.load() {
+            steering.lead(network, queue);
+        }
+    }
+
+    /// What is for this network is nobody's.
+    pub(crate) fn forget_lead(&self, network: (IpAddr, u8)) {
+        if let Some(steering) = &*self.steering.load() {
+            steering.forget(network);
+        }
     }
 
     /// An address of the TUN device that can speak to `peer`.

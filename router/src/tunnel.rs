@@ -62,6 +62,16 @@ impl Tunnel {
         own.or_else(|| read(&self.current, Ordering::Acquire))
     }
 
+    /// The pair of everybody who has none of its own.
+    pub(crate) fn pair(&self) -> Option<Spi> {
+        read(&self.current, Ordering::Acquire)
+    }
+
+    /// Whether packets wait for a pair.
+    pub(crate) fn is_waited_for(&self) -> bool {
+        self.held.load(Ordering::SeqCst)
+    }
+
     /// Whether shards have pairs of their own, so that a flow may come and go by any.
     pub(crate) fn is_spread(&self) -> bool {
         self.spread.load(Ordering::Relaxed)

@@ -233,6 +233,7 @@ fn two_pairs(gateway: &Gateway, tenant: TenantId, follows: bool) -> [Remote; 2] 
     let own = gateway.install_under(spi, common::socket(12), tenant, 1, networks, |child| {
         (child.own, child.follows) = (true, follows);
     });
+    gateway.settle();
     gateway.handle.activate(own.spi);
     [shared, own]
 }

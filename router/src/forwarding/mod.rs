@@ -10,6 +10,7 @@ mod route;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use esp::Spi;
 use esp::ip::PacketInfo;
 
@@ -29,6 +30,14 @@ pub(crate) enum Target {
     Pair(Spi, TunnelId),
     /// Through this tunnel, which has no pair now.
     Down(Arc<Tunnel>),
+}
+
+/// Who has a prefix, of all that have the same the newest.
+pub(crate) enum Holder {
+    Nobody,
+    /// Tunnels without a pair.
+    Down,
+    Pair(Spi),
 }
 
 /// What a look-up reads, each behind a pointer in the one before.
@@ -108,6 +117,14 @@ impl Forwarding {
                 })
             })
         })
+    }
+
+    /// Who has this very prefix.
+    pub(crate) fn holder(&self, v4: bool, address: u128, length: u8) -> Holder {
+        let (buckets, key) = (self.family(v4).buckets(), Key::new(address, length));
+        let bucket = buckets.of(key).and_then(ArcSwapOption::load_full);
+        let Some(routes) = bucket.as_ref().and_then(|bucket| bucket.get(key)) else { return Holder::Nobody };
+        routes.iter().find_map(|route| route.tunnel.pair()).map_or(Holder::Down, Holder::Pair)
     }
 
     /// Fetches what [`Forwarding::lookup`] for such a packet is going to read at this step, if all before has been fetched. Nothing comes

@@ -1,7 +1,10 @@
 //! Everything that needs `unsafe`: system calls that no safe crate offers. Nothing in here knows of ESP.
 
+mod bpf;
+mod bpf_code;
 pub(crate) mod clear;
 mod control_message;
+pub(crate) mod device_steering;
 pub(crate) mod error_queue;
 pub(crate) mod huge_pages;
 pub(crate) mod netlink;

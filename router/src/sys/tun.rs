@@ -30,8 +30,8 @@ pub(crate) enum Offload {
 /// kernel has or with none. The device lives as long as its queues are open. `ResourceBusy` when there is an interface of this
 /// name: its queues are somebody else's.
 ///
-/// `IFF_NO_PI`: packets come without the header of TUN. `IFF_MULTI_QUEUE`: the kernel sends a flow to the queue that last wrote
-/// to it, so that a flow stays on the shard of its SA.
+/// `IFF_NO_PI`: packets come without the header of TUN. `IFF_MULTI_QUEUE`: where no program says it ([`super::device_steering`]), the
+/// kernel sends a flow to the queue that last wrote to it, so that a flow comes to the shard of its SA.
 ///
 /// Where a flow may come in by any shard that would not end, if both ends of a tunnel did so: what is under way in one direction moves the other,
 /// which moves the first again. What is written [`Opened::aside`] moves nothing, and the kernel chooses the queue by a hash of the flow. So one

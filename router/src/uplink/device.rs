@@ -1,5 +1,6 @@
 //! One TUN device: made, looked after and taken away by the device thread.
 
+use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::error::RouterError;
 use crate::prefix::width;
 use crate::sys;
 use crate::sys::clear::ClearSocket;
+use crate::sys::device_steering::DeviceSteering;
 use crate::sys::netlink::Netlink;
 use crate::sys::netns::NamespaceId;
 use crate::sys::tun::Offload;
@@ -59,6 +61,8 @@ pub(super) struct Device {
     /// `None` when routes are the user's business.
     routes: Option<Routes>,
     pub(super) attached: Arc<Attached>,
+    /// `None` where there is one queue, or the kernel or our privileges have nothing like it.
+    pub(super) steering: Option<Arc<DeviceSteering>>,
 }
 
 /// The device in the eyes of the kernel.
@@ -145,6 +149,7 @@ impl Device {
                 "this kernel draws every flow to the queue that wrote to it last: flows of tunnels with several SAs may be put out of order"
             );
         }
+        let steering = steer(&config.name, &opened.queues);
         let mut netlink = Netlink::open().map_err(at("opening netlink", None))?;
         let index = netlink.index_of(&config.name).map_err(at("finding the device", None))?;
         netlink.bring_up(index, u32::from(config.mtu), QUEUE_LEN).map_err(at("bringing it up", None))?;
@@ -166,13 +171,39 @@ impl Device {
             link: Link { owner, index, netlink, namespace, addresses: config.addresses.clone(), listen },
             routes: config.routes.then(Routes::default),
             attached: Arc::new(Attached::new(opened, clear)),
+            steering: steering.map(Arc::new),
         })
     }
 
     /// Does what has changed in the wish.
-    pub(super) fn apply(&mut self, changes: Changes, book: &Book) {
+    pub(super) fn apply(&mut self, mut changes: Changes, book: &Book) {
+        if let Some(steering) = &self.steering {
+            if changes.left_to_kernel {
+                self.leave_to_kernel(steering);
+            }
+            for (network, queue) in std::mem::take(&mut changes.leads) {
+                // Others may have been said meanwhile, which are newer.
+                steering.lead_first(network, queue);
+            }
+        }
         if let Some(routes) = &mut self.routes {
             routes.apply(&mut self.link, changes, book);
+        }
+    }
+
+    /// Takes the program off, if it is on.
+    fn leave_to_kernel(&self, steering: &DeviceSteering) {
+        let queue = self.attached.queue(0).filter(|_| steering.is_asked());
+        let device = &self.link.owner.device;
+        match queue.map(|queue| steering.detach(queue)) {
+            Some(Ok(())) => tracing::info!(
+                device,
+                "a tunnel has several SAs: the kernel chooses the queue of a packet from now on"
+            ),
+            Some(Err(error)) => {
+                tracing::warn!(device, %error, "cannot take the program off that chooses the queue");
+            }
+            None => {}
         }
     }
 
@@ -249,6 +280,22 @@ impl Device {
         }
         for own in &self.link.addresses {
             book.release_address(self.link.namespace, own.address, &self.link.owner);
+        }
+    }
+}
+
+/// Has packets come by the queue of the shard that they are for, if the system lets us.
+fn steer(device: &str, queues: &[File]) -> Option<DeviceSteering> {
+    let queue = queues.first().filter(|_| queues.len() > 1)?;
+    match DeviceSteering::attach(queue) {
+        Ok(steering) => Some(steering),
+        Err(error) => {
+            tracing::warn!(
+                device,
+                %error,
+                "no program that chooses the queue of a packet (it needs CAP_BPF and Linux 4.16): flows whose packets are partly fragments, or are answered, may be put out of order"
+            );
+            None
         }
     }
 }

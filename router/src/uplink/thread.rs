@@ -129,6 +129,7 @@ impl DeviceThread {
             self.next_look = now + LOOK_INTERVAL;
             for key in self.slots.keys().copied().collect::<Vec<_>>() {
                 self.check(key);
+                while self.registry().lead_late(key) {}
             }
             // A route of the host may have gone as well.
             self.retry_refused();
@@ -171,6 +172,8 @@ impl DeviceThread {
             }
         };
         slot.wait = RETRY_FIRST;
+        // Before what it is to say is asked for, so that nothing that is said meanwhile is lost.
+        slot.tenant.steer_by(device.steering.clone());
         // In a statement of its own: in the condition the lock would be held for as long as the kernel takes, and everybody's pairs wait for it.
         let changes = lock(&self.parts.registry).changes(key, true);
         if let Some(changes) = changes {
@@ -235,6 +238,7 @@ impl DeviceThread {
         let Some(slot) = self.slots.get_mut(&key) else { return };
         let Some(mut device) = slot.device.take() else { return };
         slot.down = false;
+        slot.tenant.steer_by(None);
         slot.tenant.detach();
         let (done, answers) = channel();
         for shard in &self.parts.shards {

@@ -12,7 +12,9 @@ use esp::SelectorPair;
 use super::device::DeviceConfig;
 use super::nudge::{Key, Nudge, Nudges};
 use crate::interval::Intervals;
+use crate::model::TunnelId;
 use crate::prefix::{address_of, prefixes};
+use crate::registry::Lead;
 
 /// A network by its first address and the length of its prefix.
 pub(crate) type Network = (IpAddr, u8);
@@ -28,6 +30,10 @@ pub(crate) struct Wish {
     without: Holes,
     changed: HashSet<Network>,
     holes_changed: bool,
+    /// A tunnel has, or had, several pairs: their flows need the kernel's own choice of the queue.
+    left_to_kernel: bool,
+    /// Tunnels that are to be led when they have been up for a while.
+    late: HashSet<TunnelId>,
     /// The thread knows that something has changed.
     announced: bool,
 }
@@ -40,6 +46,9 @@ pub(crate) struct Changes {
     pub(super) added: Vec<Network>,
     pub(super) removed: Vec<Network>,
     pub(super) without: Option<Holes>,
+    pub(super) left_to_kernel: bool,
+    /// By which queues packets are to come, of a device that is new.
+    pub(crate) leads: Vec<Lead>,
 }
 
 impl Wish {
@@ -53,6 +62,8 @@ impl Wish {
             without: Holes::default(),
             changed: HashSet::new(),
             holes_changed: false,
+            left_to_kernel: false,
+            late: HashSet::new(),
             announced: false,
         };
         wish.announce();
@@ -100,6 +111,28 @@ impl Wish {
         }
     }
 
+    /// Wants the kernel to choose the queue of each packet, for as long as a device is wanted.
+    pub(crate) fn leave_to_kernel(&mut self) {
+        if !self.left_to_kernel {
+            self.left_to_kernel = true;
+            self.announce();
+        }
+    }
+
+    /// Wants a tunnel led when its device is looked at next.
+    pub(crate) fn lead_late(&mut self, tunnel: TunnelId) {
+        self.late.insert(tunnel);
+    }
+
+    /// Up to so many tunnels that are to be led now.
+    pub(crate) fn take_late(&mut self, most: usize) -> Vec<TunnelId> {
+        let some: Vec<TunnelId> = self.late.iter().copied().take(most).collect();
+        for tunnel in &some {
+            self.late.remove(tunnel);
+        }
+        some
+    }
+
     /// What the device shall be.
     pub(crate) fn config(&self) -> &Arc<DeviceConfig> {
         &self.config
@@ -114,12 +147,15 @@ impl Wish {
         self.announced = false;
         let changed = std::mem::take(&mut self.changed);
         let holes_changed = std::mem::take(&mut self.holes_changed);
+        let (left_to_kernel, leads) = (self.left_to_kernel, Vec::new());
         if everything {
             let added = self.networks.keys().copied().collect();
-            return Changes { added, removed: Vec::new(), without: Some(self.without.clone()) };
+            let without = Some(self.without.clone());
+            return Changes { added, removed: Vec::new(), without, left_to_kernel, leads };
         }
         let (added, removed) = changed.into_iter().partition(|network| self.networks.contains_key(network));
-        Changes { added, removed, without: holes_changed.then(|| self.without.clone()) }
+        let without = holes_changed.then(|| self.without.clone());
+        Changes { added, removed, without, left_to_kernel, leads }
     }
 
     fn announce(&mut self) {

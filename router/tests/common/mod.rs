@@ -249,6 +249,8 @@ impl Gateway {
         let networks = ("0.0.0.0/0", remote);
         let remote =
             self.install_under(spi, socket(host), tenant, tunnel, networks, |child| child.own = true);
+        // Its tenant's device leaves the choice of the queue to the kernel.
+        self.settle();
         self.handle.activate(spi);
         remote
     }
