@@ -23,6 +23,7 @@ mod parts;
 mod replaced;
 mod resources;
 mod rivals;
+mod ruled;
 mod shown;
 mod strangers;
 mod supervision;
