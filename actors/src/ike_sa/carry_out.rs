@@ -158,7 +158,10 @@ impl IkeSaActor {
         let lifetime = jittered(time.rekey, time.life);
         let facts = PairFacts { name: name.to_string(), suite, legacy, mode, local, remote, lifetime };
         self.give_to_router(sa, &facts).map_err(|error| error.to_string())?;
-        Ok(Installed { pair, spi_out, replaces, facts, moved: false })
+        let conn = self.conn.as_ref();
+        let config = conn.and_then(Connection::config).cloned();
+        let overtaken = conn.is_some_and(|conn| conn.is_overtaken(spi_in));
+        Ok(Installed { pair, spi_out, replaces, facts, config, overtaken, moved: false })
     }
 
     pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {

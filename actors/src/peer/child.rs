@@ -31,7 +31,7 @@ pub(super) struct ChildEntry {
     addr: Option<Addr<ChildSaActor>>,
     /// Its child is configured otherwise now: it goes once another pair is there.
     pub(super) outdated: bool,
-    /// It came up with its connection, and its child was configured otherwise meanwhile: it goes once another one is there, and only then.
+    /// Its child was configured otherwise while it was agreed on: it goes once another one is there, and only then.
     pub(super) overtaken: bool,
     pub(super) view: Arc<ChildView>,
 }
@@ -67,10 +67,12 @@ impl PeerActor {
     }
 
     pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {
-        let Installed { pair, spi_out, replaces, facts, moved } = sa;
+        let Installed { pair, spi_out, replaces, facts, config, overtaken, moved } = sa;
         let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts;
         let spi_in = pair.spi().0;
-        let rekeys = replaces.and_then(|old| self.children.get(&old)).map_or(0, |c| c.view.rekeys + 1);
+        let before = replaces.and_then(|old| self.children.get(&old));
+        let (rekeys, was_outdated) = before.map_or((0, false), |c| (c.view.rekeys + 1, c.outdated));
+        let overtaken = self.is_overtaken(&name, config.as_ref(), overtaken);
         let view = ChildView {
             name: name.clone(),
             spi_in,
@@ -121,8 +123,9 @@ impl PeerActor {
                 conn,
                 since: Instant::now(),
                 addr: Some(addr),
-                outdated: false,
-                overtaken: false,
+                // It goes on with what it has taken the place of.
+                outdated: was_outdated && overtaken,
+                overtaken,
                 view: Arc::new(view),
             },
         );
@@ -136,8 +139,10 @@ impl PeerActor {
         } else {
             self.env.outcomes.succeeded(Stage::Child);
             self.publish(v1::EventType::ChildSaInstalled, text);
-            self.drop_outdated(&name);
-            self.drop_overtaken(resource_of(&name).0, spi_in);
+            if !overtaken {
+                self.drop_outdated(&name);
+                self.drop_overtaken(resource_of(&name).0, spi_in);
+            }
             if incomplete && self.missing().is_empty() {
                 self.forget_asked();
             }

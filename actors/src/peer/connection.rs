@@ -44,23 +44,11 @@ pub(crate) struct ConnEntry {
     pub(super) down: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
     pub(super) closing: bool,
-    /// Children that were configured anew, or are none any more, since it was begun: the pair that it comes up with may be of those before.
-    pub(super) overtaken: Vec<String>,
 }
 
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
-        Self {
-            addr,
-            remote,
-            initiated,
-            ike: None,
-            up: None,
-            obstacle: None,
-            down: false,
-            closing: false,
-            overtaken: Vec::new(),
-        }
+        Self { addr, remote, initiated, ike: None, up: None, obstacle: None, down: false, closing: false }
     }
 }
 

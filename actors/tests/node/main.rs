@@ -27,3 +27,5 @@ mod ruled;
 mod shown;
 mod strangers;
 mod supervision;
+mod underway;
+mod wire;
