@@ -9,7 +9,7 @@ use ike::config::Mode;
 use ike::explain::explain;
 use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, Senders};
-use ike::{ChildEnd, Command, Failure};
+use ike::{ChildEnd, Command, Failure, NO_POLICY};
 
 use tenants::{ChildSpec, Cidr, IkeVersion, StartAction};
 
@@ -202,6 +202,21 @@ impl PeerActor {
         let there = self.has_child(&name);
         if let (false, false, Some(conn)) = (there, self.leaving, self.conns.get(&id)) {
             deliver(&conn.addr, Do(Command::CreateChild(name)), &self.env.counters);
+        }
+    }
+
+    /// Whether it was a child of ours, and is none any more. What the peer asks for beyond ours has no name.
+    pub(super) fn is_removed(&self, name: &str) -> bool {
+        let policy = configured(name);
+        name != NO_POLICY && !self.peer.spec.children.iter().any(|child| child.name == policy)
+    }
+
+    /// Nothing is missing without a child that was removed while it was asked for.
+    pub(super) fn removed_child_failed(&mut self, conn: ConnId, name: &str, failure: &Failure) {
+        self.history().step(conn, format!("{name}, which was removed meanwhile: {failure}"));
+        self.made_anew(name, Err("there is no such Child SA any more".into()));
+        if self.supervisor.current().is_some() && self.missing().is_empty() {
+            self.resolve(Wait::Up, Ok(()));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actors::{Node, RekeyTarget};
+use actors::{Node, PeerView, RekeyTarget};
 use culvert_proto::v1;
 use tenants::{Catalog, PeerName};
 
@@ -23,13 +23,15 @@ struct World {
 
 impl World {
     /// The branch is up, with these children of ours.
-    async fn new(children: &[v1::Child]) -> Self {
+    async fn new(children: &[v1::Child], has_second: bool) -> Self {
         let catalog = catalog();
         update(&catalog, children);
         let node = node(Arc::clone(&catalog));
         let wire = Wire::to(&node).await;
         let mut branch = branch_with(&node, 0, |config| {
-            also_has(config, 40);
+            if has_second {
+                also_has(config, 40);
+            }
             wire.lead(config);
         });
         branch.until("up", |r| r.up).await;
@@ -84,6 +86,10 @@ impl World {
     async fn answered(&self) {
         self.node.control().rekey(&name(), RekeyTarget::Child("lan".into())).await.unwrap();
     }
+
+    fn view(&self) -> Arc<PeerView> {
+        self.node.control().peer(&name()).unwrap()
+    }
 }
 
 fn update(catalog: &Catalog, more: &[v1::Child]) {
@@ -108,7 +114,7 @@ const AFTER: &str = "aes128gcm16";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pair_that_was_asked_for_before_its_child_was_changed_makes_room_for_the_new_one() {
-    let world = World::new(&[]).await;
+    let world = World::new(&[], true).await;
     world.wire.hold();
     update(&world.catalog, &[second(BEFORE)]);
     world.is_held().await;
@@ -120,7 +126,7 @@ async fn a_pair_that_was_asked_for_before_its_child_was_changed_makes_room_for_t
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rekeying_that_was_under_way_when_its_child_was_changed_makes_room_for_the_new_one() {
-    let world = World::new(&[second(BEFORE)]).await;
+    let world = World::new(&[second(BEFORE)], true).await;
     world.wire.hold();
     let (control, target) = (world.node.control(), RekeyTarget::Child("second".into()));
     let peer = name();
@@ -134,4 +140,31 @@ async fn a_rekeying_that_was_under_way_when_its_child_was_changed_makes_room_for
     outcome.unwrap();
     world.ends_with(AFTER).await;
     world.node.shutdown().await;
+}
+
+/// Whether the branch has such a child or refuses it.
+async fn a_child_that_was_asked_for_before_it_was_removed_is_no_gap(has_second: bool) {
+    let world = World::new(&[], has_second).await;
+    world.wire.hold();
+    update(&world.catalog, &[second(BEFORE)]);
+    world.is_held().await;
+    world.change(&[]).await;
+    let before = world.view().failures;
+    world.wire.release();
+    world.answered().await;
+    until("no second child", || world.pairs("second").is_empty()).await;
+    let view = world.view();
+    assert_eq!((view.state, view.last_error.as_str()), (v1::PeerState::Established, ""));
+    assert_eq!(view.failures, before);
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_removed_before_it_is_refused_is_no_gap() {
+    a_child_that_was_asked_for_before_it_was_removed_is_no_gap(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_is_removed_before_it_is_there_is_no_gap() {
+    a_child_that_was_asked_for_before_it_was_removed_is_no_gap(true).await;
 }
