@@ -287,9 +287,12 @@ impl PeerActor {
         conn.down = true;
         let (was_up, initiated) = (conn.ike.take().is_some(), conn.initiated);
         let (obstacle, remote) = (conn.obstacle.take(), conn.remote);
+        let beside = self.has_another(id);
         if let CloseReason::Failed(failure) = reason {
             match failure {
                 Failure::Replaced => {}
+                // It answers by another one.
+                Failure::Timeout { .. } if beside => {}
                 Failure::Timeout { .. } => self.reached(false, "NoAnswer", &failure.to_string()),
                 // Whatever it said, it said something.
                 _ => self.reached(true, "Answered", ""),
@@ -330,10 +333,16 @@ impl PeerActor {
                     _ => self.env.outcomes.failed(stage, failure),
                 };
                 self.view_mut().failures += 1;
-                self.view_mut().blame(cause);
+                if !beside {
+                    self.view_mut().blame(cause);
+                }
                 tracing::warn!(peer = %self.peer.name, was_up, reason = %failure, "connection failed");
                 let dead = was_up && matches!(failure, Failure::Timeout { .. });
-                let kind = if dead { v1::EventType::PeerDead } else { v1::EventType::NegotiationFailed };
+                let kind = match (dead, beside) {
+                    (true, false) => v1::EventType::PeerDead,
+                    (true, true) => v1::EventType::IkeSaDeleted,
+                    (false, _) => v1::EventType::NegotiationFailed,
+                };
                 self.publish(kind, &text);
             }
             _ => {
@@ -358,8 +367,17 @@ impl PeerActor {
         }
     }
 
-    /// An attempt or a connection failed.
+    /// Whether another connection is in use.
+    pub(super) fn has_another(&self, id: ConnId) -> bool {
+        self.supervisor.current().is_some_and(|current| current != id)
+    }
+
+    /// An attempt or a connection failed. One that began before another came up, or has made room for it, is no news of the tunnel; that it
+    /// cannot be authenticated anew is, until that is tried again.
     pub(super) fn attempt_failed(&mut self, why: String, id: ConnId, how: Ended) {
+        let was_up = self.conns.get(&id).is_some_and(|conn| conn.up.is_some());
+        let is_news =
+            self.supervisor.current().is_none_or(|current| current == id || current < id && !was_up);
         self.ended(id, how);
         if self.supervisor.current().is_none() {
             self.drop_held();
@@ -370,7 +388,9 @@ impl PeerActor {
         }
         self.rekeyings_end(id, Err(why.clone().into()));
         self.resolve(Wait::Down, Ok(()));
-        self.view_mut().last_error = why;
+        if is_news {
+            self.view_mut().last_error = why;
+        }
     }
 
     /// The connection's actor is gone.

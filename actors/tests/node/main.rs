@@ -13,6 +13,7 @@ mod changes;
 mod common;
 mod early;
 mod elsewhere;
+mod healthy;
 mod kept_down;
 mod moved;
 mod names;
