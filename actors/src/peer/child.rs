@@ -15,6 +15,7 @@ use tenants::{ChildSpec, Cidr, IkeVersion, StartAction};
 
 use super::PeerActor;
 use super::command::Wait;
+use super::not_rekeyed::Rekeying;
 use crate::child_sa::ChildSaActor;
 use crate::clock::wall;
 use crate::mailbox::deliver;
@@ -110,6 +111,7 @@ impl PeerActor {
         if self.gaps.remove(&*name).is_some() {
             self.view_mut().last_error.clear();
         }
+        self.new_keys(conn, &Rekeying::Child(name.clone()));
         if self.gaps.is_empty() {
             self.history().recovered(conn);
         }
@@ -234,6 +236,8 @@ impl PeerActor {
         self.drop_outdated(name);
         let by_auth = matches!(self.peer.spec.ike.version, IkeVersion::V2);
         if self.has_child(name) {
+            let why = self.view.last_error.clone();
+            self.not_rekeyed(Rekeying::Child(name.clone()), &why);
             self.supervisor.rekey_refused(name, by_auth);
         } else {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
@@ -265,7 +269,9 @@ impl PeerActor {
         }
         if uncovered.is_empty() {
             self.history().step(id, format!("{policy}: all of its traffic has a way"));
-            self.gaps.remove(policy);
+            if let Some(why) = self.gaps.remove(policy) {
+                self.forget_error(id, &why);
+            }
             tracing::info!(peer = %self.peer.name, child = %policy, "the policy is covered");
             return;
         }

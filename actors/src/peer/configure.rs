@@ -12,6 +12,7 @@ use ike::supervise::{ConnId, Ended, Few, State};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
 
+use super::not_rekeyed::Rekeying;
 use super::{ChildEntry, PeerActor};
 use crate::convert;
 use crate::mailbox::deliver;
@@ -44,6 +45,13 @@ impl PeerActor {
                     self.history().recovered(current);
                 }
             }
+        }
+        if let (Some(current), Some((Rekeying::Child(of), _))) =
+            (self.supervisor.current(), &self.not_rekeyed)
+            && changes.removed.iter().any(|name| *name == configured(of))
+        {
+            let of = of.clone();
+            self.new_keys(current, &Rekeying::Child(of));
         }
         for (spi, conn) in gone {
             self.command(conn, Command::DeleteChild(spi));

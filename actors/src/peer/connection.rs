@@ -15,6 +15,7 @@ use tenants::IkeVersion;
 
 use super::PeerActor;
 use super::command::Wait;
+use super::not_rekeyed::Rekeying;
 use super::reach::unreachable;
 use super::rival::UpSince;
 use crate::adopted::Adopted;
@@ -229,6 +230,7 @@ impl PeerActor {
         }
         tracing::info!(peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), initiated, "IKE_SA rekeyed");
         self.publish(v1::EventType::IkeSaRekeyed, format!("{} {}", hex(spis.0), hex(spis.1)));
+        self.new_keys(id, &Rekeying::Ike(id));
         self.ike_rekey_ended(id, Ok(()));
     }
 
@@ -255,7 +257,7 @@ impl PeerActor {
         tracing::warn!(peer = %self.peer.name, reason = %failure, "the IKE_SA is not rekeyed");
         self.history().failed(id, failure);
         let why = format!("rekeying of the IKE SA: {failure}");
-        self.view_mut().last_error.clone_from(&why);
+        self.not_rekeyed(Rekeying::Ike(id), &why);
         self.publish(v1::EventType::NegotiationFailed, why.as_str());
         self.ike_rekey_ended(id, Err(why.into()));
     }
