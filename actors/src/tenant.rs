@@ -38,14 +38,19 @@ pub(crate) struct TenantActor {
 
 struct PeerSlot {
     peer: Arc<Numbered>,
-    addr: Addr<PeerActor>,
-    /// When it was started.
-    since: Instant,
+    /// None yet where the peer has just come.
+    actor: Option<Started>,
     /// Its actor panicked: when it is started again.
     restart: Option<Instant>,
 }
 
-impl Drop for PeerSlot {
+/// The actor of a peer.
+struct Started {
+    addr: Addr<PeerActor>,
+    since: Instant,
+}
+
+impl Drop for Started {
     fn drop(&mut self) {
         // Deleted, replaced, or the tenant's actor ends, perhaps by a panic: in any case nobody supervises it any more, and one that did not
         // hear of it would go on for ever.
@@ -118,14 +123,23 @@ impl TenantActor {
         }
     }
 
-    /// A peer is there, changed or gone: what of its traffic is protected, and by which rules.
-    fn declare(&self, old: Option<&Numbered>, new: Option<&Numbered>) {
-        let tenant = TenantId(self.tenant.number);
-        for config in new.into_iter().flat_map(policy::declarations) {
-            if let Err(error) = self.env.router.declare_tunnel(config) {
-                tracing::debug!(tenant = %self.tenant.name, %error, "a tunnel without a place in the router");
+    /// A peer is there, changed or gone. The router knows of it from here on: of its tunnels, before anybody says where they are, and by the
+    /// rules that name it, which are made of what is in the map.
+    fn set_peer(&mut self, uid: u64, new: Option<&Arc<Numbered>>) {
+        let old = match (new, self.peers.get_mut(&uid)) {
+            (Some(new), Some(slot)) => {
+                // Its actor goes on.
+                let (actor, restart) = (slot.actor.take(), slot.restart);
+                Some(std::mem::replace(slot, PeerSlot { peer: new.clone(), actor, restart }))
             }
-        }
+            (Some(new), None) => {
+                self.peers.insert(uid, PeerSlot { peer: new.clone(), actor: None, restart: None })
+            }
+            (None, _) => self.peers.remove(&uid),
+        };
+        let (old, new) = (old.as_ref().map(|slot| &*slot.peer), new.map(|new| &**new));
+        self.declare(new);
+        let tenant = TenantId(self.tenant.number);
         let kept: Vec<_> = new.into_iter().flat_map(Numbered::tunnels).collect();
         for tunnel in old.into_iter().flat_map(Numbered::tunnels).filter(|tunnel| !kept.contains(tunnel)) {
             self.env.router.undeclare_tunnel(tenant, tunnel);
@@ -141,31 +155,45 @@ impl TenantActor {
         }
     }
 
-    fn start_peer(
-        &mut self,
-        ctx: &mut Context<Self>,
-        peer: Arc<Numbered>,
-        recall: bool,
-        author: Option<SpanContext>,
-    ) {
-        let Some(arbiter) = self.env.arbiter(peer.uid) else { return };
-        let (env, spec, me) = (self.env.peer.clone(), peer.clone(), ctx.address().recipient());
+    /// Tells the router what of a peer's traffic is protected.
+    fn declare(&self, peer: Option<&Numbered>) {
+        for config in peer.into_iter().flat_map(policy::declarations) {
+            if let Err(error) = self.env.router.declare_tunnel(config) {
+                tracing::debug!(tenant = %self.tenant.name, %error, "a tunnel without a place in the router");
+            }
+        }
+    }
+
+    /// Starts the actor of a peer that is in the map, so that the router knows of it.
+    fn start_peer(&mut self, ctx: &mut Context<Self>, uid: u64, recall: bool, author: Option<SpanContext>) {
+        let (Some(arbiter), Some(slot)) = (self.env.arbiter(uid), self.peers.get_mut(&uid)) else { return };
+        let (env, spec, me) = (self.env.peer.clone(), slot.peer.clone(), ctx.address().recipient());
         // Taken here: the peer of the same name that was before may be on another thread, and start later there.
         let turn = Turn::next();
         let addr = PeerActor::start_in_arbiter(arbiter, move |_| {
             PeerActor::new(env, spec, turn, (recall, author), me)
         });
         // In the place of the actor before, if there was one, which leaves.
-        self.peers.insert(peer.uid, PeerSlot { peer, addr, since: Instant::now(), restart: None });
+        (slot.actor, slot.restart) = (Some(Started { addr, since: Instant::now() }), None);
+    }
+
+    fn tell<M>(&self, uid: u64, message: M)
+    where
+        M: Message<Result = ()> + Send + 'static,
+        PeerActor: Handler<M>,
+    {
+        if let Some(actor) = self.peers.get(&uid).and_then(|slot| slot.actor.as_ref()) {
+            deliver(&actor.addr, message, &self.env.counters);
+        }
     }
 
     /// Starts peers again whose time has come.
     fn restart(&mut self, ctx: &mut Context<Self>) {
         let now = Instant::now();
-        let due = self.peers.values().filter(|slot| slot.restart.is_some_and(|at| at <= now));
-        for peer in due.map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
+        let due = self.peers.iter().filter(|(_, slot)| slot.restart.is_some_and(|at| at <= now));
+        for uid in due.map(|(uid, _)| *uid).collect::<Vec<_>>() {
             // Nobody knows any more whether it was up.
-            self.start_peer(ctx, peer, true, None);
+            self.start_peer(ctx, uid, true, None);
         }
         let next = self.peers.values().filter_map(|slot| slot.restart).min();
         self.alarm.set(ctx, next, Self::restart);
@@ -190,27 +218,20 @@ impl Handler<PeerChange> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, PeerChange(kind, peer, author): PeerChange, ctx: &mut Self::Context) {
-        match (kind, self.peers.get_mut(&peer.uid)) {
-            (ChangeKind::Deleted, _) => {
-                if let Some(slot) = self.peers.remove(&peer.uid) {
-                    self.declare(Some(&slot.peer), None);
-                }
-            }
+        let uid = peer.uid;
+        match (kind, self.peers.get(&uid)) {
+            (ChangeKind::Deleted, _) => self.set_peer(uid, None),
             // After a resynchronisation the same state may come twice.
             (_, Some(slot)) if slot.peer.meta.revision >= peer.meta.revision => {}
             (_, Some(slot)) => {
                 let peer = slot.peer.with(peer);
-                let old = std::mem::replace(&mut slot.peer, peer.clone());
-                let addr = slot.addr.clone();
-                // The router knows a tunnel before anybody says where it is.
-                self.declare(Some(&old), Some(&peer));
-                deliver(&addr, Configure(peer, author), &self.env.counters);
+                self.set_peer(uid, Some(&peer));
+                self.tell(uid, Configure(peer, author));
             }
             (_, None) => {
                 let recall = self.env.was_up_at_stop(&peer.name);
-                let peer = Numbered::new(peer);
-                self.declare(None, Some(&peer));
-                self.start_peer(ctx, peer, recall, author);
+                self.set_peer(uid, Some(&Numbered::new(peer)));
+                self.start_peer(ctx, uid, recall, author);
             }
         }
     }
@@ -240,8 +261,8 @@ impl Handler<RehomeAll> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, _: RehomeAll, _: &mut Self::Context) {
-        for slot in self.peers.values() {
-            deliver(&slot.addr, ToPeer::Rehome, &self.env.counters);
+        for uid in self.peers.keys() {
+            self.tell(*uid, ToPeer::Rehome);
         }
     }
 }
@@ -250,8 +271,8 @@ impl Handler<SecretChange> for TenantActor {
     type Result = ();
 
     fn handle(&mut self, SecretChange(users): SecretChange, _: &mut Self::Context) {
-        for slot in users.iter().filter_map(|user| self.peers.get(&user.uid)) {
-            deliver(&slot.addr, SecretChanged, &self.env.counters);
+        for user in &users {
+            self.tell(user.uid, SecretChanged);
         }
     }
 }
@@ -271,8 +292,8 @@ impl Handler<TenantChange> for TenantActor {
             self.attach();
             for peer in self.peers.values().map(|slot| slot.peer.clone()).collect::<Vec<_>>() {
                 let was_up = self.env.board.get(&peer.name).is_some_and(|view| view.ike.is_some());
-                self.declare(None, Some(&peer));
-                self.start_peer(ctx, peer, was_up, None);
+                self.declare(Some(&peer));
+                self.start_peer(ctx, peer.uid, was_up, None);
             }
             return;
         }
@@ -306,7 +327,8 @@ impl Handler<Died> for TenantActor {
         self.env.counters.panics.up();
         let Some(slot) = self.peers.get_mut(&uid) else { return };
         tracing::error!(peer = %slot.peer.name, "the actor of a peer panicked and is started again");
-        slot.restart = Some(Instant::now().max(slot.since + RESTART_INTERVAL));
+        let now = Instant::now();
+        slot.restart = Some(slot.actor.as_ref().map_or(now, |actor| now.max(actor.since + RESTART_INTERVAL)));
         self.restart(ctx);
     }
 }

@@ -221,6 +221,11 @@ impl Connection {
         either!(&self.0, conn => Box::new(conn.child_sas()))
     }
 
+    /// Whether a pair, by its inbound SPI, was asked for as its policy was configured before.
+    pub fn is_overtaken(&self, spi_in: u32) -> bool {
+        either!(&self.0, conn => conn.is_overtaken(spi_in))
+    }
+
     /// Counters since the connection began.
     pub fn counters(&self) -> Counters {
         either!(&self.0, conn => conn.counters())

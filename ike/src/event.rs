@@ -12,6 +12,9 @@ use crate::failure::Failure;
 use crate::proposal::{EspChoice, IkeChoice};
 use crate::wire::ts::TrafficSelector;
 
+/// Stands for the policy where a peer has asked for what none is for. No policy is called that.
+pub const NO_POLICY: &str = "(none)";
+
 /// A datagram to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transmit {

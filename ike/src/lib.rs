@@ -37,7 +37,7 @@ pub mod wire;
 pub use v1::forge;
 
 pub use connection::Connection;
-pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, Nat, Transmit};
+pub use event::{ChildEnd, ChildSa, CloseReason, Datagram, Event, NO_POLICY, Nat, Transmit};
 pub use failure::Failure;
 pub use host::{Host, NoPeer};
 pub use identity::{Identity, IdentityError};

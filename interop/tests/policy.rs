@@ -133,6 +133,19 @@ fn what_comes_in_meets_the_same_policy() {
 }
 
 #[test]
+fn a_rule_names_a_peer_that_comes_after_it_and_after_a_restart() {
+    let Some(mut pair) = open() else { return };
+    let named =
+        format!("{}    peer: tenants/acme/peers/left\n", with_rules(&[("all", "PROTECT", "10.1.0.0/24")]));
+    pair.culvertd.apply(&[named]);
+    pair.culvertd.peer(&wide(false));
+    until_ping(&pair.right, RIGHT, LEFT);
+    pair.culvertd.restart();
+    until_ping(&pair.right, RIGHT, LEFT);
+    assert_eq!(ping(&pair.left, LEFT, RIGHT, 3).received, 3, "{}", pair.culvertd.log());
+}
+
+#[test]
 fn the_order_of_rules_changes_without_a_gap() {
     let Some(pair) = open() else { return };
     pair.culvertd.peer(&wide(false));

@@ -15,6 +15,9 @@ use crate::moves::PairFacts;
 use crate::randomness::random;
 use crate::vocabulary::{ConnEvent, Do, Established, Installed};
 
+/// Why a pair is not installed whose child is none any more.
+const GONE: &str = "it is not configured any more";
+
 impl IkeSaActor {
     /// Carries out what concerns the connection alone; the rest is for the peer's actor.
     pub(super) fn carry_out(&mut self, event: Event, ctx: &mut Context<Self>) -> Option<ConnEvent> {
@@ -120,6 +123,11 @@ impl IkeSaActor {
     fn install(&mut self, sa: ike::ChildSa) -> Result<Installed, ConnEvent> {
         let spi = Spi(sa.spi_in);
         let name = sa.name.clone();
+        if convert::child_of_sa(&self.peer_spec, &name).is_none() {
+            // Its child was removed while it was agreed on.
+            let failure = Failure::NotInstalled(GONE.to_owned());
+            return Err(ConnEvent::ChildFailed { name, failure });
+        }
         self.offer_to_router(sa).map_err(|error| {
             self.env.counters.install_failed.up();
             tracing::error!(peer = %self.peer_spec.name, %spi, child = %name, error, "the router did not take a Child SA");
@@ -130,7 +138,7 @@ impl IkeSaActor {
     fn offer_to_router(&mut self, mut sa: ike::ChildSa) -> Result<Installed, String> {
         sa.local = self.our_address(sa.local);
         let spec = convert::child_of_sa(&self.peer_spec, &sa.name);
-        let spec = spec.ok_or("it is not configured any more")?;
+        let spec = spec.ok_or(GONE)?;
         let tunnel = self.peer_spec.tunnel_id(&sa.name).ok_or("it has no number in the router")?;
         let suite = negotiated::suite(&sa.choice);
         if let (Some(log), Some(suite)) = (&self.env.key_log, &suite) {
@@ -158,7 +166,10 @@ impl IkeSaActor {
         let lifetime = jittered(time.rekey, time.life);
         let facts = PairFacts { name: name.to_string(), suite, legacy, mode, local, remote, lifetime };
         self.give_to_router(sa, &facts).map_err(|error| error.to_string())?;
-        Ok(Installed { pair, spi_out, replaces, facts, moved: false })
+        let conn = self.conn.as_ref();
+        let config = conn.and_then(Connection::config).cloned();
+        let overtaken = conn.is_some_and(|conn| conn.is_overtaken(spi_in));
+        Ok(Installed { pair, spi_out, replaces, facts, config, overtaken, moved: false })
     }
 
     pub(super) fn addresses(&self) -> (SocketAddr, SocketAddr) {

@@ -89,7 +89,9 @@ impl IkeSaActor {
                 told.pairs.insert(spi_in, pair.facts.clone());
             }
             let (pair, spi_out, facts) = (pair.pair, pair.spi_out, pair.facts);
-            let installed = Installed { pair, spi_out, replaces: None, facts, moved: true };
+            let config = self.conn.as_ref().and_then(Connection::config).cloned();
+            let installed =
+                Installed { pair, spi_out, replaces: None, facts, config, overtaken: false, moved: true };
             self.report(ConnEvent::Installed(Box::new(installed)));
             if let (Handover::Sudden, Some(remote)) = (handover, remote) {
                 // Its row is of when it was installed, and the peer may have moved since.

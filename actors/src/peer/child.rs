@@ -9,12 +9,13 @@ use ike::config::Mode;
 use ike::explain::explain;
 use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, Senders};
-use ike::{ChildEnd, Command, Failure};
+use ike::{ChildEnd, Command, Failure, NO_POLICY};
 
 use tenants::{ChildSpec, Cidr, IkeVersion, StartAction};
 
 use super::PeerActor;
 use super::command::Wait;
+use super::not_rekeyed::Rekeying;
 use crate::child_sa::ChildSaActor;
 use crate::clock::wall;
 use crate::mailbox::deliver;
@@ -31,7 +32,7 @@ pub(super) struct ChildEntry {
     addr: Option<Addr<ChildSaActor>>,
     /// Its child is configured otherwise now: it goes once another pair is there.
     pub(super) outdated: bool,
-    /// It came up with its connection, and its child was configured otherwise meanwhile: it goes once another one is there, and only then.
+    /// Its child was configured otherwise while it was agreed on: it goes once another one is there, and only then.
     pub(super) overtaken: bool,
     pub(super) view: Arc<ChildView>,
 }
@@ -67,10 +68,12 @@ impl PeerActor {
     }
 
     pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {
-        let Installed { pair, spi_out, replaces, facts, moved } = sa;
+        let Installed { pair, spi_out, replaces, facts, config, overtaken, moved } = sa;
         let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts;
         let spi_in = pair.spi().0;
-        let rekeys = replaces.and_then(|old| self.children.get(&old)).map_or(0, |c| c.view.rekeys + 1);
+        let before = replaces.and_then(|old| self.children.get(&old));
+        let (rekeys, was_outdated) = before.map_or((0, false), |c| (c.view.rekeys + 1, c.outdated));
+        let overtaken = self.is_overtaken(&name, config.as_ref(), overtaken);
         let view = ChildView {
             name: name.clone(),
             spi_in,
@@ -108,6 +111,7 @@ impl PeerActor {
         if self.gaps.remove(&*name).is_some() {
             self.view_mut().last_error.clear();
         }
+        self.new_keys(conn, &Rekeying::Child(name.clone()));
         if self.gaps.is_empty() {
             self.history().recovered(conn);
         }
@@ -121,8 +125,9 @@ impl PeerActor {
                 conn,
                 since: Instant::now(),
                 addr: Some(addr),
-                outdated: false,
-                overtaken: false,
+                // It goes on with what it has taken the place of.
+                outdated: was_outdated && overtaken,
+                overtaken,
                 view: Arc::new(view),
             },
         );
@@ -136,8 +141,10 @@ impl PeerActor {
         } else {
             self.env.outcomes.succeeded(Stage::Child);
             self.publish(v1::EventType::ChildSaInstalled, text);
-            self.drop_outdated(&name);
-            self.drop_overtaken(resource_of(&name).0, spi_in);
+            if !overtaken {
+                self.drop_outdated(&name);
+                self.drop_overtaken(resource_of(&name).0, spi_in);
+            }
             if incomplete && self.missing().is_empty() {
                 self.forget_asked();
             }
@@ -200,6 +207,21 @@ impl PeerActor {
         }
     }
 
+    /// Whether it was a child of ours, and is none any more. What the peer asks for beyond ours has no name.
+    pub(super) fn is_removed(&self, name: &str) -> bool {
+        let policy = configured(name);
+        name != NO_POLICY && !self.peer.spec.children.iter().any(|child| child.name == policy)
+    }
+
+    /// Nothing is missing without a child that was removed while it was asked for.
+    pub(super) fn removed_child_failed(&mut self, conn: ConnId, name: &str, failure: &Failure) {
+        self.history().step(conn, format!("{name}, which was removed meanwhile: {failure}"));
+        self.made_anew(name, Err("there is no such Child SA any more".into()));
+        if self.supervisor.current().is_some() && self.missing().is_empty() {
+            self.resolve(Wait::Up, Ok(()));
+        }
+    }
+
     pub(super) fn child_failed(&mut self, name: &Arc<str>, failure: &Failure) {
         self.env.counters.failures.up();
         let cause = self.env.outcomes.failed(Stage::Child, failure);
@@ -214,6 +236,8 @@ impl PeerActor {
         self.drop_outdated(name);
         let by_auth = matches!(self.peer.spec.ike.version, IkeVersion::V2);
         if self.has_child(name) {
+            let why = self.view.last_error.clone();
+            self.not_rekeyed(Rekeying::Child(name.clone()), &why);
             self.supervisor.rekey_refused(name, by_auth);
         } else {
             self.gaps.insert(name.clone(), self.view.last_error.clone());
@@ -245,7 +269,9 @@ impl PeerActor {
         }
         if uncovered.is_empty() {
             self.history().step(id, format!("{policy}: all of its traffic has a way"));
-            self.gaps.remove(policy);
+            if let Some(why) = self.gaps.remove(policy) {
+                self.forget_error(id, &why);
+            }
             tracing::info!(peer = %self.peer.name, child = %policy, "the policy is covered");
             return;
         }

@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use actix::prelude::*;
 use ike::Command;
+use ike::config::PeerConfig;
 use ike::coverage::policy_of;
 use ike::resources::{configured, resource_of};
 use ike::supervise::{ConnId, Ended, Few, State};
 use tenants::StartAction;
 use tenants::impact::{ChildChanges, Effect, of_peer};
 
+use super::not_rekeyed::Rekeying;
 use super::{ChildEntry, PeerActor};
 use crate::convert;
 use crate::mailbox::deliver;
@@ -44,6 +46,13 @@ impl PeerActor {
                 }
             }
         }
+        if let (Some(current), Some((Rekeying::Child(of), _))) =
+            (self.supervisor.current(), &self.not_rekeyed)
+            && changes.removed.iter().any(|name| *name == configured(of))
+        {
+            let of = of.clone();
+            self.new_keys(current, &Rekeying::Child(of));
+        }
         for (spi, conn) in gone {
             self.command(conn, Command::DeleteChild(spi));
         }
@@ -57,18 +66,24 @@ impl PeerActor {
         }
     }
 
-    /// A pair that came up with its connection may have been asked for before its child was configured anew: it is made once more, or goes. Where
-    /// it was asked for since then nothing is made, and it stays.
-    pub(super) fn renew_overtaken(&mut self, id: ConnId, spi: u32) {
-        let Some(child) = self.children.get_mut(&spi) else { return };
+    /// Whether a pair of this name was asked for before its child was configured as it is now. Its connection `knows` of what it was told
+    /// before that pair was in place; what came to it later is seen by what it was configured by then.
+    pub(super) fn is_overtaken(&self, name: &str, config: Option<&Arc<PeerConfig>>, knows: bool) -> bool {
+        let policy = configured(name);
+        let of =
+            |config: &Arc<PeerConfig>| config.children.iter().find(|child| *child.name == *policy).cloned();
+        let changed = config.zip(self.config.as_ref()).is_some_and(|(then, now)| {
+            !Arc::ptr_eq(then, now)
+                && of(then).zip(of(now)).is_none_or(|(then, now)| !then.asks_for_the_same(&now))
+        });
+        knows || changed
+    }
+
+    /// A pair that was asked for before its child was configured anew is made once more, or goes.
+    pub(super) fn renew_overtaken(&self, id: ConnId, spi: u32) {
+        let Some(child) = self.children.get(&spi).filter(|child| child.overtaken) else { return };
         let name = resource_of(&child.view.name).0.to_owned();
         let policy = configured(&name);
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        // All pairs after the first are made by what is configured then.
-        if !std::mem::take(&mut conn.overtaken).iter().any(|name| *name == policy) {
-            return;
-        }
-        child.overtaken = true;
         let is_configured = self.peer.spec.children.iter().any(|child| child.name == policy);
         let command = if is_configured {
             Command::CreateChild(name.as_str().into())
@@ -145,12 +160,6 @@ impl Handler<Configure> for PeerActor {
         } else if let Some(config) = &self.config {
             for conn in self.conns.values() {
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
-            }
-            if impact.effect == Effect::Children {
-                let ChildChanges { changed, removed, .. } = &impact.children;
-                for conn in self.conns.values_mut().filter(|conn| conn.ike.is_none() && !conn.down) {
-                    conn.overtaken.extend(changed.iter().chain(removed).cloned());
-                }
             }
             self.change_children(&impact.children);
         }

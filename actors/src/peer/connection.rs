@@ -15,6 +15,7 @@ use tenants::IkeVersion;
 
 use super::PeerActor;
 use super::command::Wait;
+use super::not_rekeyed::Rekeying;
 use super::reach::unreachable;
 use super::rival::UpSince;
 use crate::adopted::Adopted;
@@ -44,23 +45,11 @@ pub(crate) struct ConnEntry {
     pub(super) down: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
     pub(super) closing: bool,
-    /// Children that were configured anew, or are none any more, since it was begun: the pair that it comes up with may be of those before.
-    pub(super) overtaken: Vec<String>,
 }
 
 impl ConnEntry {
     pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
-        Self {
-            addr,
-            remote,
-            initiated,
-            ike: None,
-            up: None,
-            obstacle: None,
-            down: false,
-            closing: false,
-            overtaken: Vec::new(),
-        }
+        Self { addr, remote, initiated, ike: None, up: None, obstacle: None, down: false, closing: false }
     }
 }
 
@@ -241,6 +230,7 @@ impl PeerActor {
         }
         tracing::info!(peer = %self.peer.name, spi_i = %hex(spis.0), spi_r = %hex(spis.1), initiated, "IKE_SA rekeyed");
         self.publish(v1::EventType::IkeSaRekeyed, format!("{} {}", hex(spis.0), hex(spis.1)));
+        self.new_keys(id, &Rekeying::Ike(id));
         self.ike_rekey_ended(id, Ok(()));
     }
 
@@ -267,7 +257,7 @@ impl PeerActor {
         tracing::warn!(peer = %self.peer.name, reason = %failure, "the IKE_SA is not rekeyed");
         self.history().failed(id, failure);
         let why = format!("rekeying of the IKE SA: {failure}");
-        self.view_mut().last_error.clone_from(&why);
+        self.not_rekeyed(Rekeying::Ike(id), &why);
         self.publish(v1::EventType::NegotiationFailed, why.as_str());
         self.ike_rekey_ended(id, Err(why.into()));
     }
@@ -299,9 +289,12 @@ impl PeerActor {
         conn.down = true;
         let (was_up, initiated) = (conn.ike.take().is_some(), conn.initiated);
         let (obstacle, remote) = (conn.obstacle.take(), conn.remote);
+        let beside = self.has_another(id);
         if let CloseReason::Failed(failure) = reason {
             match failure {
                 Failure::Replaced => {}
+                // It answers by another one.
+                Failure::Timeout { .. } if beside => {}
                 Failure::Timeout { .. } => self.reached(false, "NoAnswer", &failure.to_string()),
                 // Whatever it said, it said something.
                 _ => self.reached(true, "Answered", ""),
@@ -342,10 +335,16 @@ impl PeerActor {
                     _ => self.env.outcomes.failed(stage, failure),
                 };
                 self.view_mut().failures += 1;
-                self.view_mut().blame(cause);
+                if !beside {
+                    self.view_mut().blame(cause);
+                }
                 tracing::warn!(peer = %self.peer.name, was_up, reason = %failure, "connection failed");
                 let dead = was_up && matches!(failure, Failure::Timeout { .. });
-                let kind = if dead { v1::EventType::PeerDead } else { v1::EventType::NegotiationFailed };
+                let kind = match (dead, beside) {
+                    (true, false) => v1::EventType::PeerDead,
+                    (true, true) => v1::EventType::IkeSaDeleted,
+                    (false, _) => v1::EventType::NegotiationFailed,
+                };
                 self.publish(kind, &text);
             }
             _ => {
@@ -370,8 +369,17 @@ impl PeerActor {
         }
     }
 
-    /// An attempt or a connection failed.
+    /// Whether another connection is in use.
+    pub(super) fn has_another(&self, id: ConnId) -> bool {
+        self.supervisor.current().is_some_and(|current| current != id)
+    }
+
+    /// An attempt or a connection failed. One that began before another came up, or has made room for it, is no news of the tunnel; that it
+    /// cannot be authenticated anew is, until that is tried again.
     pub(super) fn attempt_failed(&mut self, why: String, id: ConnId, how: Ended) {
+        let was_up = self.conns.get(&id).is_some_and(|conn| conn.up.is_some());
+        let is_news =
+            self.supervisor.current().is_none_or(|current| current == id || current < id && !was_up);
         self.ended(id, how);
         if self.supervisor.current().is_none() {
             self.drop_held();
@@ -382,7 +390,9 @@ impl PeerActor {
         }
         self.rekeyings_end(id, Err(why.clone().into()));
         self.resolve(Wait::Down, Ok(()));
-        self.view_mut().last_error = why;
+        if is_news {
+            self.view_mut().last_error = why;
+        }
     }
 
     /// The connection's actor is gone.

@@ -12,6 +12,7 @@ mod connection;
 mod demand;
 mod moved;
 mod news;
+mod not_rekeyed;
 mod reach;
 mod report;
 mod rival;
@@ -49,6 +50,7 @@ use command::Waiter;
 use connection::ConnEntry;
 use moved::Given;
 use news::News;
+use not_rekeyed::Rekeying;
 use start::PeerNames;
 use taken_down::TakenDown;
 
@@ -83,6 +85,8 @@ pub(crate) struct PeerActor {
     /// Policies without a Child SA for all of their traffic that nobody is making one for, with the reason: the peer refused
     /// it, took less, or deleted it.
     gaps: Few<Arc<str>, String>,
+    /// The rekeying that was refused last, with what was told of it.
+    not_rekeyed: Option<(Rekeying, String)>,
     alarm: Alarm,
     watch: DeathWatch<Died>,
     /// Set once the peer is to go: stop when the last connection has.
@@ -149,6 +153,7 @@ impl PeerActor {
             untold: Vec::new(),
             answers: Vec::new(),
             gaps: Few::new(),
+            not_rekeyed: None,
             alarm: Alarm::default(),
             watch,
             leaving: false,

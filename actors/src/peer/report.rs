@@ -58,6 +58,9 @@ impl PeerActor {
                 self.send_by(|senders, current| senders.activated(spi_in, current));
             }
             ConnEvent::Removed { spi_in, linger, reason } => self.child_removed(spi_in, linger, reason),
+            ConnEvent::ChildFailed { name, failure } if self.is_removed(&name) => {
+                self.removed_child_failed(id, &name, &failure);
+            }
             ConnEvent::ChildFailed { name, failure } => {
                 self.history().failed(id, &failure);
                 self.child_failed(&name, &failure);

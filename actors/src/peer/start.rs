@@ -168,18 +168,23 @@ impl PeerActor {
                     story.finish();
                 }
                 tracing::warn!(peer = %self.peer.name, why = text, "cannot start a negotiation");
-                match why.failure() {
+                // Where it was to be authenticated anew it answers by the connection in use.
+                let beside = self.has_another(conn);
+                let cause = match why.failure() {
                     Some((reason, failure)) => {
-                        self.reached(false, reason, &text);
+                        if !beside {
+                            self.reached(false, reason, &text);
+                        }
                         self.history().failed(conn, &failure);
-                        let cause = self.env.outcomes.failed(Stage::Initiate, &failure);
-                        self.view_mut().blame(cause);
+                        self.env.outcomes.failed(Stage::Initiate, &failure)
                     }
                     None => {
                         self.history().step(conn, &text);
-                        let cause = self.env.outcomes.failed_by(Stage::Initiate, "local");
-                        self.view_mut().blame(cause);
+                        self.env.outcomes.failed_by(Stage::Initiate, "local")
                     }
+                };
+                if !beside {
+                    self.view_mut().blame(cause);
                 }
                 self.view_mut().failures += 1;
                 self.attempt_failed(text, conn, Ended::Failed);

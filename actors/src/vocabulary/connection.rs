@@ -144,6 +144,10 @@ pub(crate) struct Installed {
     pub(crate) spi_out: u32,
     pub(crate) replaces: Option<u32>,
     pub(crate) facts: PairFacts,
+    /// What the connection was configured by when it was in place.
+    pub(crate) config: Option<Arc<PeerConfig>>,
+    /// It was asked for by what was configured before that.
+    pub(crate) overtaken: bool,
     /// Another node has made it.
     pub(crate) moved: bool,
 }

@@ -17,7 +17,7 @@ use crate::config::{ChildConfig, Mode};
 use crate::coverage::Traffic;
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::prf::Secret;
-use crate::event::{Datagram, Event};
+use crate::event::{Datagram, Event, NO_POLICY};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::{EspChoice, EspProposal, negotiate};
@@ -209,7 +209,7 @@ impl Connection {
         #[cfg(feature = "test-hooks")]
         if self.refuses {
             let (kind, failure) = (NotifyType::NO_PROPOSAL_CHOSEN, Failure::StillBusy);
-            return Err(Refused { kind, policy: "(none)".into(), failure });
+            return Err(Refused { kind, policy: NO_POLICY.into(), failure });
         }
         let matched = self.match_child(payloads)?;
         let policy = matched.config.name.clone();
@@ -296,7 +296,7 @@ impl Connection {
         };
         let no_policy = |configured: String| Refused {
             kind: NotifyType::INVALID_ID_INFORMATION,
-            policy: "(none)".into(),
+            policy: NO_POLICY.into(),
             failure: Failure::Selectors {
                 offered_local: told(1, local),
                 offered_remote: told(0, remote),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Phase};
 use crate::config::PeerConfig;
+use crate::coverage::policy_of;
 use crate::event::{Event, Nat};
 use crate::verbs::Counters;
 
@@ -96,6 +97,15 @@ impl Connection {
     /// The Child SA pairs in place: policy name, inbound and outbound SPI, and whether this is the sending one.
     pub(crate) fn child_sas(&self) -> impl Iterator<Item = (&Arc<str>, u32, u32, bool)> {
         self.children.iter().map(|c| (&c.config.name, c.spi_in, c.spi_out, c.active))
+    }
+
+    /// Whether a pair was asked for as its policy was configured before. Of a part the whole policy says so.
+    pub(crate) fn is_overtaken(&self, spi_in: u32) -> bool {
+        let made = self.children.iter().find(|c| c.spi_in == spi_in).map(|c| &c.config);
+        made.filter(|made| policy_of(&made.name).1 == 0).is_some_and(|made| {
+            let now = self.policies().into_iter().find(|policy| policy.name == made.name);
+            now.is_some_and(|now| !made.asks_for_the_same(&now))
+        })
     }
 
     /// Counters since the connection began.

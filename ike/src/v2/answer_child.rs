@@ -14,7 +14,7 @@ use super::{Connection, mode, resources};
 use crate::config::{ChildConfig, Mode};
 use crate::coverage::Traffic;
 use crate::crypto::prf::Prf;
-use crate::event::{ChildEnd, Event};
+use crate::event::{ChildEnd, Event, NO_POLICY};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::proposal::{EspChoice, EspProposal, again, negotiate};
@@ -242,7 +242,7 @@ impl Connection {
                 offered_remote: ts::describe(theirs),
                 configured,
             };
-            let policy = replaced.unwrap_or_else(|| "(none)".into());
+            let policy = replaced.unwrap_or_else(|| NO_POLICY.into());
             return Err(Refused { kind: NotifyType::TS_UNACCEPTABLE, policy, failure });
         }
         let at = self.match_mode(mode::of(payloads), &fitting)?;
@@ -318,7 +318,7 @@ impl Connection {
             return Ok(at);
         }
         let (policy, failure) = refused.unwrap_or_else(|| {
-            let policy = fitting.first().map_or_else(|| "(none)".into(), |(config, ..)| config.name.clone());
+            let policy = fitting.first().map_or_else(|| NO_POLICY.into(), |(config, ..)| config.name.clone());
             (policy, Failure::Mode { peer: asked, configured: Mode::Transport })
         });
         let kind = match failure {

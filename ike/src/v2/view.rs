@@ -116,6 +116,15 @@ impl Connection {
         self.children.iter().map(|c| (&c.config.name, c.spi_in, c.spi_out, c.active))
     }
 
+    /// Whether a pair was asked for as its policy was configured before. Of a part the whole policy says so.
+    pub(crate) fn is_overtaken(&self, spi_in: u32) -> bool {
+        let made = self.children.iter().find(|c| c.spi_in == spi_in).map(|c| &c.config);
+        made.filter(|made| policy_of(&made.name).1 == 0).is_some_and(|made| {
+            let now = self.policies().iter().find(|policy| policy.name == made.name);
+            now.is_some_and(|now| !made.asks_for_the_same(now))
+        })
+    }
+
     /// Counters since the connection began.
     pub(crate) const fn counters(&self) -> Counters {
         self.counters
