@@ -1,5 +1,6 @@
 //! A tenant's policy and its tunnels as the router takes them.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -8,20 +9,24 @@ use esp::{Selector, SelectorPair};
 use ike::supervise::Start;
 use router::policy::{Policy, PolicyAction, PolicyRule, Tunnels};
 use router::{TenantId, TunnelConfig};
-use tenants::{ChildSpec, Cidr, PeerRef, Ports, Rule, RuleAction};
+use tenants::{ChildSpec, Cidr, PeerName, PeerRef, Ports, Rule, RuleAction};
 
 use crate::convert;
 use crate::numbered::Numbered;
 
+/// Peers by their names: a tenant may have as many rules as peers, each of which names another.
+type Peers<'a> = HashMap<&'a PeerName, &'a Numbered>;
+
 /// The rules of a policy with these peers.
 pub(crate) fn policy<'a>(
     policy: &tenants::Policy,
-    peers: impl Iterator<Item = &'a Arc<Numbered>> + Clone,
+    peers: impl Iterator<Item = &'a Arc<Numbered>>,
 ) -> Option<Policy> {
-    Policy::new(policy.rules.iter().map(|r| rule(r, peers.clone())).collect())
+    let peers: Peers<'_> = peers.map(|peer| (&peer.name, &**peer)).collect();
+    Policy::new(policy.rules.iter().map(|r| rule(r, &peers)).collect())
 }
 
-fn rule<'a>(rule: &Rule, peers: impl Iterator<Item = &'a Arc<Numbered>>) -> PolicyRule {
+fn rule(rule: &Rule, peers: &Peers<'_>) -> PolicyRule {
     let action = match &rule.action {
         RuleAction::Protect(None) => PolicyAction::Protect(Tunnels::Any),
         RuleAction::Protect(Some(target)) => PolicyAction::Protect(Tunnels::Range(tunnels(target, peers))),
@@ -39,10 +44,10 @@ fn rule<'a>(rule: &Rule, peers: impl Iterator<Item = &'a Arc<Numbered>>) -> Poli
 }
 
 /// The tunnels of a rule's peer; none while it is not there.
-fn tunnels<'a>(target: &PeerRef, mut peers: impl Iterator<Item = &'a Arc<Numbered>>) -> RangeInclusive<u64> {
+fn tunnels(target: &PeerRef, peers: &Peers<'_>) -> RangeInclusive<u64> {
     #[allow(clippy::reversed_empty_ranges)] // Nothing is in it, which is what it says.
     const NONE: RangeInclusive<u64> = 1..=0;
-    let Some(peer) = peers.find(|peer| peer.name == target.peer) else { return NONE };
+    let Some(peer) = peers.get(&target.peer) else { return NONE };
     match &target.child {
         None => convert::tunnels_of(peer.uid),
         Some(child) => peer.tunnel_id(child).map_or(NONE, |tunnel| tunnel.0..=tunnel.0),

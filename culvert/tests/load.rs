@@ -139,8 +139,10 @@ async fn handshakes_go_to_who_was_configured_by_somebody_else() {
     assert!(handshakes::run(&arguments).await.unwrap(), "three that are known");
     let arguments = node.arguments(&format!("{words} {good} --count 4 --timeout 2s"));
     assert!(!handshakes::run(&arguments).await.unwrap(), "the fourth is not");
-    let arguments = node.arguments(&format!("{words} {bad} --count 3 --max-failed 3 --timeout 2s"));
+    let arguments = node.arguments(&format!("{words} {good} --count 4 --max-failed 1 --timeout 2s"));
     assert!(handshakes::run(&arguments).await.unwrap(), "as many failures as are allowed");
+    let arguments = node.arguments(&format!("{words} {bad} --count 3 --max-failed 3 --timeout 2s"));
+    assert!(!handshakes::run(&arguments).await.unwrap(), "as many, but nothing else either");
     let arguments = node.arguments(&format!("{words} {good} --tunnels 3 --for 1s --imix --flows 6"));
     assert!(traffic::run(&arguments).await.unwrap(), "and they reach each other");
     let elsewhere = words.replace("10.0.0.0/8", "192.0.2.0/24");

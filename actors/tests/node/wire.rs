@@ -1,4 +1,4 @@
-//! A wire between a branch and the node, which holds answers of the branch back.
+//! A wire between a branch and the node, which holds answers of the branch back, and loses what it asks for.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ const ANSWER: u8 = 0x20;
 #[derive(Default)]
 struct State {
     holds: bool,
+    loses: bool,
     /// What is held back, and where it goes on.
     held: Vec<(Arc<UdpSocket>, Vec<u8>)>,
 }
@@ -37,6 +38,11 @@ impl Wire {
     /// From now on the branch's answers to CREATE_CHILD_SA do not get to the node.
     pub(crate) fn hold(&self) {
         self.state.lock().unwrap().holds = true;
+    }
+
+    /// From now on the branch's own requests of CREATE_CHILD_SA do not get to the node.
+    pub(crate) fn lose_requests(&self) {
+        self.state.lock().unwrap().loses = true;
     }
 
     pub(crate) fn holds_something(&self) -> bool {
@@ -68,9 +74,9 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
                     branch = Some(from);
                     let bytes = &out[..len];
                     let mut state = state.lock().unwrap();
-                    if state.holds && is_answer(bytes) {
+                    if state.holds && is_of_child(bytes) == Some(true) {
                         state.held.push((Arc::clone(&far), bytes.to_vec()));
-                    } else {
+                    } else if !state.loses || is_of_child(bytes) != Some(false) {
                         // A full socket loses it, as any wire may.
                         let _ = far.try_send(bytes);
                     }
@@ -86,7 +92,9 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
     at
 }
 
-fn is_answer(datagram: &[u8]) -> bool {
+/// Of CREATE_CHILD_SA: whether it is an answer.
+fn is_of_child(datagram: &[u8]) -> Option<bool> {
     let message = datagram.strip_prefix(&[0; 4]).unwrap_or(datagram);
-    message.get(18..20).is_some_and(|at| at[0] == CREATE_CHILD_SA && at[1] & ANSWER != 0)
+    let at = message.get(18..20).filter(|at| at[0] == CREATE_CHILD_SA)?;
+    Some(at[1] & ANSWER != 0)
 }
