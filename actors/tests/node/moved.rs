@@ -228,6 +228,41 @@ async fn a_slot_that_is_given_is_as_it_was() {
     node.shutdown().await;
 }
 
+/// The node that had the tunnels may not have heard of a change, or not have done all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_goes_on_by_what_is_configured_where_it_comes_to() {
+    let old = Old::new().await;
+    let other = "aes256gcm16";
+    let (node, mut branches, taken) = old
+        .dies(|catalog, _| {
+            for n in 0..2 {
+                let mut peer = create_peer(n).peer.unwrap();
+                peer.name = name(n.into()).to_string();
+                if n == 0 {
+                    peer.children[0].esp_proposals = vec![other.into()];
+                } else {
+                    peer.children[0].name = "other".into();
+                }
+                let request = v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() };
+                catalog.update_peer(&request).unwrap();
+            }
+        })
+        .await;
+    assert_eq!((taken.connections, taken.pairs), (3, 3));
+    let children = |n| view(&node, n).map(|view| view.children.clone()).unwrap_or_default();
+    until(
+        "a pair as it is configured now, and no other",
+        || matches!(&children(0)[..], [child] if child.suite.starts_with(other)),
+    )
+    .await;
+    until("none of what is not configured", || children(1).iter().all(|child| child.name != "lan")).await;
+    assert_eq!(children(2).len(), 1);
+    for branch in &mut branches {
+        branch.until("its connection stays", |report| report.established == 1).await;
+    }
+    node.shutdown().await;
+}
+
 /// Peers may repeat what they have asked for after seconds only.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_asked_of_a_slot_on_its_way_is_answered_once_it_has_come() {
