@@ -15,6 +15,7 @@ use ike::wire::numbers::ExchangeType;
 use router::{Entrance, IkeDatagram, RouterEvent, TenantId, UplinkState, UplinkStatus};
 use tokio::sync::mpsc;
 
+use crate::awaited::Kept;
 use crate::convert;
 use crate::datagram::Deliver;
 use crate::env::{NodeEnv, Uplink};
@@ -129,7 +130,7 @@ impl Dispatch {
         match classify(&datagram.bytes) {
             Ok(Class::Existing(receivers)) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
                 Some(to) => hand_over(env, &to, datagram),
-                None => pass_on(env, receivers, &datagram),
+                None => absent(env, receivers, datagram),
             },
             Ok(Class::First(opening)) => match &env.others.0 {
                 Some(cluster) if cluster.begins_nothing() => match cluster.pass_first(&datagram) {
@@ -174,7 +175,46 @@ fn hand_over(env: &NodeEnv, to: &Recipient<Deliver>, datagram: IkeDatagram) {
     }
 }
 
-/// A message for a connection that is not here: another node may have it, as its SPI says.
+/// A message for a connection that is not here: it may be on its way here, or another node may have it.
+fn absent(env: &NodeEnv, receivers: Receivers, datagram: IkeDatagram) {
+    if let Some(datagram) = wait(env, receivers, datagram) {
+        pass_on(env, receivers, &datagram);
+    }
+}
+
+/// Has a message wait for its connection if that comes: what has no reason to wait.
+fn wait(env: &NodeEnv, receivers: Receivers, datagram: IkeDatagram) -> Option<IkeDatagram> {
+    if env.others.0.is_none() {
+        return Some(datagram);
+    }
+    match env.awaited.keep(receivers, datagram, Instant::now()) {
+        Kept::Waits => None,
+        Kept::Full => {
+            env.counters.ike_overload.up();
+            None
+        }
+        // It may have come since it was looked for.
+        Kept::NotAwaited(datagram) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
+            Some(to) => {
+                hand_over(env, &to, datagram);
+                None
+            }
+            None => Some(datagram),
+        },
+    }
+}
+
+/// All of a slot goes on here, or does not come: hands over what has waited for it.
+pub(crate) fn waited(env: &NodeEnv, slot: u8) {
+    for (receivers, datagram) in env.awaited.close(slot, Instant::now()) {
+        match receivers.find(|spi| env.registry.ike.get(&spi)) {
+            Some(to) => hand_over(env, &to, datagram),
+            None => env.counters.ike_unknown_spi.up(),
+        }
+    }
+}
+
+/// Another node may have a connection, as its SPI says.
 fn pass_on(env: &NodeEnv, receivers: Receivers, datagram: &IkeDatagram) {
     let passed = env.others.0.as_ref().map_or(0, |cluster| {
         // All of them: what the wrong node gets it drops.
@@ -186,11 +226,21 @@ fn pass_on(env: &NodeEnv, receivers: Receivers, datagram: &IkeDatagram) {
     }
 }
 
-/// A message that another node has received. It is not passed on once more.
+/// A message that another node has received. It is not passed on once more, unless its slot has gone from here a moment ago.
 pub(crate) fn passed_in(env: &NodeEnv, datagram: IkeDatagram) {
     env.counters.ike_passed_in.up();
     let to = match classify(&datagram.bytes) {
-        Ok(Class::Existing(receivers)) => receivers.find(|spi| env.registry.ike.get(&spi)),
+        Ok(Class::Existing(receivers)) => match receivers.find(|spi| env.registry.ike.get(&spi)) {
+            None => {
+                let Some(datagram) = wait(env, receivers, datagram) else { return };
+                let now = Instant::now();
+                return match receivers.spis().any(|spi| env.awaited.was_given(slot_of(spi), now)) {
+                    true => pass_on(env, receivers, &datagram),
+                    false => env.counters.ike_unknown_spi.up(),
+                };
+            }
+            here => here,
+        },
         Ok(Class::First(_)) if env.others.0.as_ref().is_some_and(|cluster| !cluster.begins_nothing()) => {
             // As one that has come by our own socket.
             let events = env.events.upgrade();

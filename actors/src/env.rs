@@ -11,6 +11,7 @@ use router::{RouterEvent, RouterHandle};
 use tenants::{Catalog, PeerName, TenantName};
 use tokio::sync::mpsc;
 
+use crate::awaited::Awaited;
 use crate::config::NodeConfig;
 use crate::counters::{Counters, Gauge};
 use crate::early::Early;
@@ -34,6 +35,8 @@ pub(crate) struct ChildEnv {
     pub(crate) registry: Registry,
     /// What the router says of pairs that have no actor yet.
     pub(crate) early: Early,
+    /// What peers say to connections that are on their way here.
+    pub(crate) awaited: Awaited,
     pub(crate) counters: Counters,
     pub(crate) outcomes: Outcomes,
 }
@@ -111,6 +114,7 @@ impl NodeEnv {
             router,
             registry: Registry::default(),
             early: Early::default(),
+            awaited: Awaited::default(),
             counters: Counters::default(),
             outcomes: Outcomes::default(),
         };

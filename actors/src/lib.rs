@@ -14,6 +14,7 @@
 
 mod adopted;
 mod alarm;
+mod awaited;
 mod child_sa;
 mod clock;
 mod condition;

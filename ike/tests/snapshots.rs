@@ -176,6 +176,10 @@ proptest! {
             let config = conn.config().unwrap().clone();
             let read = Connection::restore(&read, pair.now, Resume::Exactly, config).unwrap();
             prop_assert!(read.snapshot(pair.now).unwrap().encode_to_vec() == older);
+            // Or it would be made anew with each move.
+            for (_, spi, ..) in read.child_sas() {
+                prop_assert_eq!(read.is_overtaken(spi), conn.is_overtaken(spi));
+            }
         }
     }
 

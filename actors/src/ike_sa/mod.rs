@@ -358,8 +358,12 @@ impl Handler<Deliver> for IkeSaActor {
     fn handle(&mut self, Deliver(datagram): Deliver, ctx: &mut Self::Context) {
         let natt = datagram.local.port() == self.env.router.natt_port();
         let Some(before) = self.conn.as_ref().map(Connection::counters) else {
-            // It came before the connection, or after.
-            return self.env.counters.ike_unknown_spi.up();
+            // It came before the connection, or after: then that may have gone to another node.
+            let others = self.env.others.0.as_ref();
+            return match others.is_some_and(|cluster| cluster.pass_on(self.slot, &datagram)) {
+                true => self.env.counters.ike_passed_on.up(),
+                false => self.env.counters.ike_unknown_spi.up(),
+            };
         };
         let IkeDatagram { local, remote, bytes } = &datagram;
         let view = Datagram { local: *local, remote: *remote, natt, bytes };

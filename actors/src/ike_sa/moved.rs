@@ -10,6 +10,7 @@ use ike::{ChildEnd, CloseReason, Command, Connection, Failure, Resume};
 use snapshot::Handover;
 
 use super::IkeSaActor;
+use crate::convert;
 use crate::datagram::Deliver;
 use crate::moves::Moved;
 use crate::vocabulary::{ConnEvent, Established, Installed};
@@ -90,16 +91,19 @@ impl IkeSaActor {
             }
             let (pair, spi_out, facts) = (pair.pair, pair.spi_out, pair.facts);
             let config = self.conn.as_ref().and_then(Connection::config).cloned();
+            // The other node was told otherwise, or had not done all of it yet: what counts is what is configured here.
+            let is_gone = convert::child_of_sa(&self.peer_spec, &name).is_none();
+            let overtaken = is_gone || self.conn.as_ref().is_some_and(|conn| conn.is_overtaken(spi_in));
             let installed =
-                Installed { pair, spi_out, replaces: None, facts, config, overtaken: false, moved: true };
+                Installed { pair, spi_out, replaces: None, facts, config, overtaken, moved: true };
             self.report(ConnEvent::Installed(Box::new(installed)));
             if let (Handover::Sudden, Some(remote)) = (handover, remote) {
                 // Its row is of when it was installed, and the peer may have moved since.
                 self.env.router.set_remote(Spi(spi_in), remote);
             }
             match children.iter().find(|(_, spi, _)| *spi == spi_in) {
-                Some((_, _, true)) => self.report(ConnEvent::Activated { spi_in }),
-                Some((_, _, false)) => {}
+                Some((_, _, true)) if !is_gone => self.report(ConnEvent::Activated { spi_in }),
+                Some(_) => {}
                 None => {
                     tracing::debug!(child = name, spi_in, "a pair that was on its way out");
                     self.forget_pair(spi_in, LINGER);

@@ -14,12 +14,15 @@ impl Control {
         let (sender, mut done) = mpsc::unbounded_channel();
         self.ask_slot(slot, Moving::Resync(sender)).await;
         while done.recv().await.is_some() {}
+        // What was to come here does not.
+        crate::dispatch::waited(self.env(), slot);
     }
 
     /// Ends everything in a slot, and says how it stood: the node of this number goes on with it.
     pub async fn give_slot(&self, slot: u8, to: Option<u32>) -> Vec<Row> {
         // What comes for a pair that is on its way waits, and follows it.
-        self.expect_slot(slot);
+        self.hold_packets(slot);
+        self.env().awaited.give(slot, std::time::Instant::now());
         let (sender, mut rows) = mpsc::unbounded_channel();
         self.ask_slot(slot, Moving::Give(to, sender)).await;
         let mut all = Vec::new();

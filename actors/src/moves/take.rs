@@ -80,6 +80,12 @@ impl Control {
 
     /// A slot is about to be this node's: what comes for it waits.
     pub fn expect_slot(&self, slot: u8) {
+        self.env().awaited.open(slot, Instant::now());
+        self.hold_packets(slot);
+    }
+
+    /// Packets for a slot wait from now on.
+    pub(super) fn hold_packets(&self, slot: u8) {
         if let Err(error) = self.env().router.expect_slot(slot) {
             tracing::warn!(%error, slot, "packets of a slot that comes do not wait");
         }
@@ -169,6 +175,7 @@ impl Control {
             env.counters.begun_late.up();
             tracing::warn!(slot, "not all connections of another node go on within {BEGUN:?}");
         }
+        dispatch::waited(env, slot);
         taken
     }
 

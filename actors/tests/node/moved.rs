@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use actors::{Node, NodeConfig, Others, PeerView, Taken};
 use culvert_proto::v1;
+use ike::config::Retransmit;
 use latest::Latest as _;
-use loadtest::Command;
+use loadtest::{Command, InitiatorConfig};
 use router::RouterConfig;
 use snapshot::{Handover, Row};
 use tenants::{Catalog, PeerName};
 
-use crate::common::{Branch, branch_with, catalog, create_peer, until};
+use crate::common::{Branch, LIMIT, branch_with, catalog, create_peer, until};
 use crate::others::{Nodes, SLOT};
 
 /// That which the other node begins with.
@@ -94,9 +95,19 @@ async fn carried_by(node: &Node) -> u64 {
 impl Old {
     /// Three branches are up, and send to each other.
     async fn new() -> Self {
+        Self::of(|_| ()).await
+    }
+
+    /// The same of branches that are configured further.
+    async fn of(configure: impl Fn(&mut InitiatorConfig)) -> Self {
         let (place, catalog, others) = (Place::new(), catalog(), Nodes::with_standby());
         let node = start(place, SLOT, &others, &catalog);
-        let branch = |n| branch_with(&node, n, |config| config.server = place.address.into());
+        let branch = |n| {
+            branch_with(&node, n, |config| {
+                config.server = place.address.into();
+                configure(config);
+            })
+        };
         let mut branches: Vec<Branch> = (0..3).map(branch).collect();
         for branch in &mut branches {
             branch.until("up", |report| report.up).await;
@@ -214,6 +225,72 @@ async fn a_slot_that_is_given_is_as_it_was() {
         sent += branch.stops().await.sent;
     }
     assert!(there > 0 && here + there <= sent, "each packet is counted once: {here} and {there} of {sent}");
+    node.shutdown().await;
+}
+
+/// The node that had the tunnels may not have heard of a change, or not have done all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_goes_on_by_what_is_configured_where_it_comes_to() {
+    let old = Old::new().await;
+    let other = "aes256gcm16";
+    let (node, mut branches, taken) = old
+        .dies(|catalog, _| {
+            for n in 0..2 {
+                let mut peer = create_peer(n).peer.unwrap();
+                peer.name = name(n.into()).to_string();
+                if n == 0 {
+                    peer.children[0].esp_proposals = vec![other.into()];
+                } else {
+                    peer.children[0].name = "other".into();
+                }
+                let request = v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() };
+                catalog.update_peer(&request).unwrap();
+            }
+        })
+        .await;
+    assert_eq!((taken.connections, taken.pairs), (3, 3));
+    let children = |n| view(&node, n).map(|view| view.children.clone()).unwrap_or_default();
+    until(
+        "a pair as it is configured now, and no other",
+        || matches!(&children(0)[..], [child] if child.suite.starts_with(other)),
+    )
+    .await;
+    until("none of what is not configured", || children(1).iter().all(|child| child.name != "lan")).await;
+    assert_eq!(children(2).len(), 1);
+    for branch in &mut branches {
+        branch.until("its connection stays", |report| report.established == 1).await;
+    }
+    node.shutdown().await;
+}
+
+/// Peers may repeat what they have asked for after seconds only.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_of_a_slot_on_its_way_is_answered_once_it_has_come() {
+    let patient = Retransmit { first: 10 * LIMIT, ..Retransmit::DEFAULT };
+    let old = Old::of(|config| Arc::get_mut(&mut config.peer).unwrap().retransmit = patient).await;
+    let Old { place, catalog, node, others, mut branches } = old;
+    let rows = node.control().give_slot(SLOT, None).await;
+    node.shutdown().await;
+    let node = start(place, OTHER, &others, &catalog);
+    until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
+    node.control().expect_slot(SLOT);
+    for branch in &branches {
+        branch.commands.send(Command::RekeyIke).await.unwrap();
+    }
+    let come = || node.control().node_status().counters["ike_received"];
+    let asked = async {
+        while come() < 3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, asked).await.unwrap();
+    let taken = node.control().take_slot(SLOT, rows, Handover::Exact).await;
+    assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
+    for branch in &mut branches {
+        branch.until("rekeyed", |report| report.ike_rekeys > 0).await;
+        branch.flows().await;
+        assert_eq!(branch.report.latest().established, 1);
+    }
     node.shutdown().await;
 }
 

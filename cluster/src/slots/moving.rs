@@ -35,6 +35,11 @@ use crate::task::carried_out;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Within this etcd answers the node that a slot is to go to: less than its owner waits, and more than a slow one takes.
 const ANSWERED: Duration = Duration::from_secs(2);
+/// At most so long a slot that goes waits for its standby, which has what it was told within some ten milliseconds. What comes in the meantime
+/// has to wait as well, so where there is always something this is no end.
+const SAID: Duration = Duration::from_millis(50);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(2);
 /// A slot that was to come and of which nothing has come for so long does not: its owner is gone, or has kept it. Longer than it waits for one
 /// answer.
 const LATE: Duration = Duration::from_secs(10);
@@ -82,6 +87,7 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     let telling = Telling { slot: slot.number, term: slot.term, ordered, instance: &[], batch: 0, part: 0 };
     let nothing = telling.write(&[], false, Instant::now().into_std());
     ask(inner, to, Ask::Expect, nothing).await?;
+    all_said(inner, number).await;
     let frozen = Instant::now();
     // Whoever waits for the standby waits in vain: what it has to say is in the rows, and will be said by the next owner.
     inner.mine().remove(&number);
@@ -131,6 +137,15 @@ pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> 
     }
     drop(turn);
     gone
+}
+
+/// Waits for the standby to acknowledge what waits for that, for a moment: what is said before the slot goes nobody has to ask for again.
+async fn all_said(inner: &Inner, number: u8) {
+    let begun = Instant::now();
+    let waits = || inner.mine().get(&number).is_some_and(|own| own.replica.waiting() > 0);
+    while waits() && begun.elapsed() < SAID {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// What etcd knows of a slot of this node.
