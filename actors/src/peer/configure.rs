@@ -163,7 +163,7 @@ impl Handler<Configure> for PeerActor {
             }
             self.change_children(&impact.children);
         }
-        self.supervisor.set_plan(Instant::now(), plan);
+        self.go_by(plan);
         // There may be children that were not there when it was said where the tunnel is.
         self.lead();
         if begins_otherwise {

@@ -194,11 +194,9 @@ impl PeerActor {
         for disposal in self.supervisor.established(now, id, new.began, initiator, spis.0, contact) {
             self.dispose(disposal);
         }
-        if !initiator {
-            // What the peer does not ask for by itself, we do, where it is ours to begin.
-            for name in self.missing() {
-                self.supervisor.child_missing(now, &name);
-            }
+        if !initiator || new.moved {
+            // What the peer does not ask for by itself, we do, where it is ours to begin; and what the node asked for that had it before.
+            self.ask_for_missing();
         }
         self.view_mut().last_error.clear();
         self.view_mut().last_cause = "";

@@ -186,7 +186,25 @@ impl PeerActor {
 
     /// Who begins may be another node now.
     fn replan(&mut self) {
-        self.supervisor.set_plan(Instant::now(), self.plan());
+        self.go_by(self.plan());
+    }
+
+    /// Goes by a plan from now on.
+    fn go_by(&mut self, plan: Plan) {
+        let asked = self.supervisor.asks();
+        self.supervisor.set_plan(Instant::now(), plan);
+        if !asked && self.supervisor.asks() {
+            // It was left to whoever began.
+            self.ask_for_missing();
+        }
+    }
+
+    /// Asks in a while for what has not come by then, where that is up to us.
+    fn ask_for_missing(&mut self) {
+        let now = Instant::now();
+        for name in self.missing() {
+            self.supervisor.child_missing(now, &name);
+        }
     }
 
     /// What is planned for the peer, its time between authentications up to a tenth shorter by chance, so that peers

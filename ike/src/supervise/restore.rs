@@ -81,6 +81,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether it is up to us to ask for a Child SA that is missing.
+    pub fn asks(&self) -> bool {
+        self.begins == Start::Us && self.state == State::Established
+    }
+
     /// A Child SA is gone for reasons outside the protocol.
     pub fn child_missing(&mut self, now: Instant, name: &Arc<str>) {
         self.restore(now + RESTORE, name);
@@ -131,8 +136,7 @@ impl Supervisor {
     /// connection, beside that of its policy.
     fn restore(&mut self, due: Instant, name: &Arc<str>) -> bool {
         let waits = self.restores.iter().any(|r| r.1 == *name);
-        let ours = self.begins == Start::Us && self.state == State::Established;
-        let planned = ours && !waits && resource_of(name).1 == 0 && self.restores.len() < MAX_RESTORES;
+        let planned = self.asks() && !waits && resource_of(name).1 == 0 && self.restores.len() < MAX_RESTORES;
         if planned {
             self.restores.push((due, name.clone()));
         }
@@ -147,6 +151,23 @@ mod tests {
     use crate::supervise::{Action, Ended, Plan};
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    /// A connection that comes to where another node is still said to have the peer.
+    #[test]
+    fn what_is_missing_is_asked_for_once_that_is_up_to_us() {
+        let (now, net) = (Instant::now(), "net".into());
+        let mut s = Supervisor::new(now, Plan::starting(false));
+        assert!(!s.asks());
+        s.established(now, 1, now, false, 7, false);
+        s.child_missing(now, &net);
+        assert!(!s.asks() && s.handle_timeout(now + SECOND * 60).is_none());
+        s.set_plan(now, Plan::starting(true));
+        assert!(s.asks());
+        s.child_missing(now, &net);
+        assert_eq!(s.handle_timeout(now + RESTORE), Some(Action::Restore(1, net)));
+        s.terminate();
+        assert!(!s.asks());
+    }
 
     /// PFS on one side only, or a peer that has no exchange but the first two: the Child SA of IKE_AUTH cannot be made in another way.
     #[test]
