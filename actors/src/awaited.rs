@@ -49,8 +49,8 @@ const COMES: Duration = Duration::from_secs(10);
 const GIVEN: Duration = Duration::from_secs(2);
 /// Whoever has sent a message has repeated it by then.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// As many as there are connections that say something within the moment: all 10,000 of a node's slot renew within a minute, say, which are two
-/// hundred a second.
+/// Where all 10,000 connections of a slot renew within a minute they say some two hundred things a second: as many as come within its patience,
+/// and some.
 const MESSAGES: usize = 1_024;
 
 impl Awaited {
@@ -63,9 +63,9 @@ impl Awaited {
     pub(crate) fn close(&self, slot: u8, now: Instant) -> Vec<(Receivers, IkeDatagram)> {
         let mut waiting = self.lock();
         waiting.slots.remove(&slot);
-        let (these, others) = std::mem::take(&mut waiting.messages).into_iter().partition(|m| m.slot == slot);
+        let (these, others): (VecDeque<_>, _) =
+            std::mem::take(&mut waiting.messages).into_iter().partition(|message| message.slot == slot);
         waiting.messages = others;
-        let these: VecDeque<Message> = these;
         let fresh = these.into_iter().filter(|message| now < message.since + PATIENCE);
         fresh.map(|message| (message.receivers, message.datagram)).collect()
     }

@@ -1,5 +1,6 @@
 //! What is configured for a peer, as the core needs it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::coverage::policy_of;
 use crate::identity::Identity;
 use crate::proposal::{EspProposal, IkeProposal};
 use crate::wire::ts::TrafficSelector;
@@ -196,6 +198,13 @@ impl ChildConfig {
             && *remote == other.remote
             && *proposals == other.proposals
             && *mode == other.mode
+    }
+
+    /// Whether a pair that was made by this was asked for as its policy was configured before: whether one of these has its name and asks for
+    /// something else. Of a part the whole policy says so.
+    pub(crate) fn is_overtaken(&self, mut by: impl Iterator<Item = impl Borrow<Self>>) -> bool {
+        let now = by.find(|policy| policy.borrow().name == self.name);
+        policy_of(&self.name).1 == 0 && now.is_some_and(|now| !self.asks_for_the_same(now.borrow()))
     }
 }
 

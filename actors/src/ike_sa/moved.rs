@@ -84,18 +84,25 @@ impl IkeSaActor {
         let here: Vec<(u32, String)> =
             pairs.iter().map(|pair| (pair.pair.spi().0, pair.facts.name.clone())).collect();
         let remote = self.conn.as_ref().map(|conn| conn.addresses().1);
+        let config = self.conn.as_ref().and_then(Connection::config).cloned();
         for pair in pairs {
             let (spi_in, name) = (pair.pair.spi().0, pair.facts.name.clone());
             if let Some(told) = &mut self.told {
                 told.pairs.insert(spi_in, pair.facts.clone());
             }
             let (pair, spi_out, facts) = (pair.pair, pair.spi_out, pair.facts);
-            let config = self.conn.as_ref().and_then(Connection::config).cloned();
             // The other node was told otherwise, or had not done all of it yet: what counts is what is configured here.
             let is_gone = convert::child_of_sa(&self.peer_spec, &name).is_none();
             let overtaken = is_gone || self.conn.as_ref().is_some_and(|conn| conn.is_overtaken(spi_in));
-            let installed =
-                Installed { pair, spi_out, replaces: None, facts, config, overtaken, moved: true };
+            let installed = Installed {
+                pair,
+                spi_out,
+                replaces: None,
+                facts,
+                config: config.clone(),
+                overtaken,
+                moved: true,
+            };
             self.report(ConnEvent::Installed(Box::new(installed)));
             if let (Handover::Sudden, Some(remote)) = (handover, remote) {
                 // Its row is of when it was installed, and the peer may have moved since.

@@ -19,8 +19,10 @@ pub(crate) mod watch;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use culvert_proto::etcd::response_op::Response;
 use culvert_proto::etcd::{
-    self as api, Compare, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
+    self as api, Compare, KeyValue, RangeRequest, RangeResponse, RequestOp, ResponseHeader, TxnRequest,
+    TxnResponse,
 };
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -257,6 +259,14 @@ impl Etcd {
         }
         Err(away(reason))
     }
+}
+
+/// The key that a transaction has read, if it is there.
+pub(crate) fn found(made: TxnResponse) -> Option<KeyValue> {
+    made.responses.into_iter().find_map(|answer| match answer.response {
+        Some(Response::ResponseRange(range)) => range.kvs.into_iter().next(),
+        _ => None,
+    })
 }
 
 pub(crate) fn away(reason: String) -> EtcdError {

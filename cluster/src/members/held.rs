@@ -3,13 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use culvert_proto::etcd::TxnResponse;
-use culvert_proto::etcd::response_op::Response;
 use latest::Follow as _;
 use tokio::sync::{Notify, watch};
 
 use super::uids::Uids;
-use crate::etcd::{Etcd, EtcdError, put_leased, unchanged_since};
+use crate::etcd::{Etcd, EtcdError, found, put_leased, read as read_key, unchanged_since};
 
 /// Changes within this are told together.
 pub(crate) const TOGETHER: Duration = Duration::from_millis(100);
@@ -97,17 +95,17 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
             let key = etcd.key(&key_of(&name));
             pause = pause_after(now.len());
             let unchanged = vec![unchanged_since(key.clone(), revision)];
-            let found = vec![crate::etcd::read(key.clone())];
+            let instead = vec![read_key(key.clone())];
             // Also where there is nobody: a key that goes has the revision of one that never was, and a late list would find that.
             let change = put_leased(key, now.clone(), current);
-            match etcd.transact(unchanged, vec![change], found).await {
+            match etcd.transact(unchanged, vec![change], instead).await {
                 Ok(made) if made.succeeded => {
                     (told, of_lease) = (now, current);
                     revision = made.header.map_or(0, |header| header.revision);
                 }
                 // One that was taken for lost was made, or it went with a lease.
                 Ok(made) => {
-                    revision = found_revision(made);
+                    revision = found(made).map_or(0, |kv| kv.mod_revision);
                     tokio::time::sleep(TOGETHER).await;
                     continue;
                 }
@@ -127,15 +125,6 @@ pub(super) async fn publish(etcd: Etcd, name: String, held: Held, mut lease: wat
         }
         tokio::time::sleep(pause).await;
     }
-}
-
-/// That of a key as it was found instead.
-fn found_revision(made: TxnResponse) -> i64 {
-    let found = made.responses.into_iter().find_map(|answer| match answer.response {
-        Some(Response::ResponseRange(range)) => range.kvs.into_iter().next(),
-        _ => None,
-    });
-    found.map_or(0, |kv| kv.mod_revision)
 }
 
 /// Until the list may be written again, which had as many octets.

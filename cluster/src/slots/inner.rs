@@ -16,6 +16,7 @@ use super::moving::Arriving;
 use super::record::{Changed, Process, Slot, Table};
 use super::replica::{self, Own};
 use super::row::News;
+use super::silence::Silences;
 use super::vault::Vault;
 use super::{Ask, Inner, UNFIT};
 use crate::etcd::EtcdError;
@@ -160,17 +161,20 @@ impl Inner {
         let others = placement.nodes.iter().map(|node| node.name.as_str());
         let others: Vec<&str> = others.filter(|name| *name != self.own.node).collect();
         let now = Instant::now();
-        let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
-        silences.note(&self.heard.latest(), now);
-        silences.is_cut_off(&others, now)
+        self.silences(now).is_cut_off(&others, now)
     }
 
     /// Whether a node that is not heard may be there all the same: this one has heard nobody until a moment ago.
     pub(super) fn may_return(&self, node: &str) -> bool {
         let now = Instant::now();
+        self.silences(now).may_return(node, now)
+    }
+
+    /// Since when nodes are silent, with who is heard now.
+    fn silences(&self, now: Instant) -> sync::MutexGuard<'_, Silences> {
         let mut silences = self.silences.lock().unwrap_or_else(PoisonError::into_inner);
         silences.note(&self.heard.latest(), now);
-        silences.may_return(node, now)
+        silences
     }
 
     /// Says whether there is any use in what is sent to this node.

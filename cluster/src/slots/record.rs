@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use culvert_proto::etcd::{Compare, KeyValue, RequestOp, response_op::Response};
+use culvert_proto::etcd::{Compare, KeyValue, RequestOp};
 use prost::Message;
 
-use crate::etcd::{Etcd, EtcdError, delete, put, read, there_since, unchanged_since};
+use crate::etcd::{Etcd, EtcdError, delete, found, put, read, there_since, unchanged_since};
 use crate::members::Node;
 
 /// A process of a node: one that was started again is another.
@@ -212,11 +212,7 @@ impl Slot {
         if made.succeeded {
             return Ok(Changed::Done(Self { revision, ..self.clone() }));
         }
-        let found = made.responses.into_iter().find_map(|answer| match answer.response {
-            Some(Response::ResponseRange(range)) => range.kvs.into_iter().next(),
-            _ => None,
-        });
-        Ok(match found {
+        Ok(match found(made) {
             Some(kv) if kv.value == value => {
                 Changed::Done(Self { revision: kv.mod_revision, ..self.clone() })
             }

@@ -14,9 +14,9 @@ use super::replica::Own;
 use super::{Handover, Inner, cut_off, filling};
 use crate::etcd::{EtcdError, away};
 use crate::members::{Placement, SLOTS};
-use crate::task::of_node;
+use crate::task::carried_out;
 use latest::Latest as _;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Everything is looked at this often without a reason as well.
@@ -344,15 +344,12 @@ async fn take_over_one(inner: &Arc<Inner>, seen: &Slot) {
 /// Makes a change of which the answer is taken in also where nobody waits for it any more.
 async fn ask(inner: &Arc<Inner>, next: &Slot) -> Result<Changed, EtcdError> {
     let (inner, next) = (Arc::clone(inner), next.clone());
-    let (tell, told) = oneshot::channel();
-    tokio::spawn(of_node(async move {
+    let asked = carried_out(async move {
         let changed = inner.change(&next).await;
         inner.wake.notify_one();
-        // Whoever asked may have given up.
-        let _ = tell.send(changed);
-    }));
-    // It ends without an answer with the node alone.
-    told.await.unwrap_or_else(|_| Err(away("this node ends".to_owned())))
+        changed
+    });
+    asked.await.unwrap_or_else(|| Err(away("this node ends".to_owned())))
 }
 
 /// Waits until a process is there. Looked at now and then, not waited for: who is told first is left to chance, where several wait for the

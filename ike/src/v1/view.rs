@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::{Connection, Phase};
 use crate::config::PeerConfig;
-use crate::coverage::policy_of;
 use crate::event::{Event, Nat};
 use crate::verbs::Counters;
 
@@ -99,13 +98,10 @@ impl Connection {
         self.children.iter().map(|c| (&c.config.name, c.spi_in, c.spi_out, c.active))
     }
 
-    /// Whether a pair was asked for as its policy was configured before. Of a part the whole policy says so.
+    /// Whether a pair was asked for as its policy was configured before.
     pub(crate) fn is_overtaken(&self, spi_in: u32) -> bool {
-        let made = self.children.iter().find(|c| c.spi_in == spi_in).map(|c| &c.config);
-        made.filter(|made| policy_of(&made.name).1 == 0).is_some_and(|made| {
-            let now = self.policies().into_iter().find(|policy| policy.name == made.name);
-            now.is_some_and(|now| !made.asks_for_the_same(&now))
-        })
+        let made = self.children.iter().find(|c| c.spi_in == spi_in);
+        made.is_some_and(|made| made.config.is_overtaken(self.policies().into_iter()))
     }
 
     /// Counters since the connection began.

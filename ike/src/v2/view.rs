@@ -116,13 +116,10 @@ impl Connection {
         self.children.iter().map(|c| (&c.config.name, c.spi_in, c.spi_out, c.active))
     }
 
-    /// Whether a pair was asked for as its policy was configured before. Of a part the whole policy says so.
+    /// Whether a pair was asked for as its policy was configured before.
     pub(crate) fn is_overtaken(&self, spi_in: u32) -> bool {
-        let made = self.children.iter().find(|c| c.spi_in == spi_in).map(|c| &c.config);
-        made.filter(|made| policy_of(&made.name).1 == 0).is_some_and(|made| {
-            let now = self.policies().iter().find(|policy| policy.name == made.name);
-            now.is_some_and(|now| !made.asks_for_the_same(now))
-        })
+        let made = self.children.iter().find(|c| c.spi_in == spi_in);
+        made.is_some_and(|made| made.config.is_overtaken(self.policies().iter().map(|policy| &**policy)))
     }
 
     /// Counters since the connection began.

@@ -161,7 +161,6 @@ const KEY: i16 = -(size_of::<PrefixKey>() as i16) - 4;
 const GOLDEN_RATIO: i32 = 0x9e37_79b1_u32 as i32;
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 #[allow(clippy::print_stderr)] // How a test says that it was skipped.
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
