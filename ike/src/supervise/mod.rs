@@ -223,7 +223,8 @@ impl Supervisor {
         }
         while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
             let (_, name) = self.restores.remove(at);
-            if let Some(id) = self.current() {
+            // It may have been taken down since, or be left to the peer now.
+            if let Some(id) = self.current().filter(|_| self.asks()) {
                 return Some(Action::Restore(id, name));
             }
         }
