@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn those_whose_time_is_over_are_not_authenticated_all_at_once() {
         for (after, last) in [(HOUR, MINUTE), (MINUTE, Duration::from_secs(6))] {
-            let plan = Plan { reauth: Some(after), ..Plan::starting(true) };
+            let plan = Plan { reauth: Some(after), ..Plan::starting(false) };
             let due: Vec<_> = (0..=255).map(|jitter| comes(plan, 2 * HOUR, jitter).1).collect();
             assert_eq!(due[0], BACKOFF_FIRST);
             assert!(due.is_sorted_by(|one, next| one < next), "{due:?}");
