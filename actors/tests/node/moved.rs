@@ -1,7 +1,7 @@
 //! Tunnels of a node that is gone go on at another, by what its standby was told.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -41,12 +41,15 @@ impl Place {
         Self { address, ports: (port, port + 1) }
     }
 
-    /// Of a node that begins with somebody on this host, for which the system chooses the one address that all have. The ports are those of this process,
-    /// and below those that the system gives out as well; a process has one.
+    /// Of a node that begins with somebody on this host, for which the system chooses the one address that all have. The ports are below those that the
+    /// system gives out as well, begin at a place that few processes share, and are nobody's now.
     pub(crate) fn that_begins() -> Self {
+        let address = Ipv4Addr::LOCALHOST;
+        let is_free = |port: u16| UdpSocket::bind((address, port)).is_ok();
         let of_process = u16::try_from(std::process::id() % 10_000).unwrap();
-        let port = 10_000 + 2 * of_process;
-        Self { address: Ipv4Addr::LOCALHOST, ports: (port, port + 1) }
+        let mut places = (0..10_000).map(|n| 10_000 + 2 * ((of_process + n) % 10_000));
+        let port = places.find(|&port| is_free(port) && is_free(port + 1)).unwrap();
+        Self { address, ports: (port, port + 1) }
     }
 }
 
