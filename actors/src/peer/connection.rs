@@ -9,7 +9,7 @@ use culvert_proto::v1;
 use esp::Lifetime;
 use ike::explain::explain;
 use ike::proposal::IkeChoice;
-use ike::supervise::{ConnId, Disposal, Ended, Few, State};
+use ike::supervise::{Age, ConnId, Disposal, Ended, Few, State};
 use ike::{ChildEnd, CloseReason, Command, Failure};
 use tenants::IkeVersion;
 
@@ -191,7 +191,10 @@ impl PeerActor {
         self.address_worked(remote);
         let (now, contact) = (Instant::now(), new.initial_contact);
         self.recall = false;
-        for disposal in self.supervisor.established(now, id, new.began, initiator, spis.0, contact) {
+        // One that comes from another node is authenticated anew when it would have been there.
+        let up = if new.moved { now.saturating_duration_since(new.began) } else { Duration::ZERO };
+        let age = Age { began: new.began, up, jitter: rand::random() };
+        for disposal in self.supervisor.established(now, id, age, initiator, spis.0, contact) {
             self.dispose(disposal);
         }
         if !initiator || new.moved {

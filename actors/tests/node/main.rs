@@ -15,6 +15,7 @@ mod early;
 mod elsewhere;
 mod healthy;
 mod kept_down;
+mod missing;
 mod moved;
 mod names;
 mod narrowed;

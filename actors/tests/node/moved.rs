@@ -1,7 +1,7 @@
 //! Tunnels of a node that is gone go on at another, by what its standby was told.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -18,7 +18,7 @@ use crate::common::{Branch, LIMIT, branch_with, catalog, create_peer, until};
 use crate::others::{Nodes, SLOT};
 
 /// That which the other node begins with.
-const OTHER: u8 = 2;
+pub(crate) const OTHER: u8 = 2;
 /// Below those that the system gives out, so that nobody else gets them between one node and the next. Each test of a process takes two.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(5_500);
 /// The class of the rows of connections, and of pairs.
@@ -27,17 +27,28 @@ const PAIR: u8 = 2;
 
 /// Where a node is, and after it the one that takes its place.
 #[derive(Clone, Copy)]
-struct Place {
-    address: Ipv4Addr,
-    ports: (u16, u16),
+pub(crate) struct Place {
+    pub(crate) address: Ipv4Addr,
+    pub(crate) ports: (u16, u16),
 }
 
 impl Place {
     /// No other process has this address, so none takes the ports while there is no node, even if it runs the same test.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let [_, high, middle, low] = std::process::id().to_be_bytes();
         let address = Ipv4Addr::new(127, 64 | high & 63, middle, low);
         let port = NEXT_PORT.fetch_add(2, Ordering::Relaxed);
+        Self { address, ports: (port, port + 1) }
+    }
+
+    /// Of a node that begins with somebody on this host, for which the system chooses the one address that all have. The ports are below those that the
+    /// system gives out as well, begin at a place that few processes share, and are nobody's now.
+    pub(crate) fn that_begins() -> Self {
+        let address = Ipv4Addr::LOCALHOST;
+        let is_free = |port: u16| UdpSocket::bind((address, port)).is_ok();
+        let of_process = u16::try_from(std::process::id() % 10_000).unwrap();
+        let mut places = (0..10_000).map(|n| 10_000 + 2 * ((of_process + n) % 10_000));
+        let port = places.find(|&port| is_free(port) && is_free(port + 1)).unwrap();
         Self { address, ports: (port, port + 1) }
     }
 }

@@ -1,6 +1,7 @@
 //! What a peer's supervisor decides, without clock or actors: when to try, how long to wait, which of several
 //! connections with one peer stays, and when a lost Child SA is asked for again.
 
+mod age;
 mod anew;
 mod few;
 mod plan;
@@ -16,6 +17,7 @@ use crate::event::CloseReason;
 use crate::failure::Failure;
 use crate::verbs::LINGER_CHILD;
 
+pub use age::Age;
 use anew::Anew;
 pub use few::Few;
 pub use plan::{Plan, Start};
@@ -223,7 +225,8 @@ impl Supervisor {
         }
         while let Some(at) = self.restores.iter().position(|r| r.0 <= now) {
             let (_, name) = self.restores.remove(at);
-            if let Some(id) = self.current() {
+            // It may have been taken down since, or be left to the peer now.
+            if let Some(id) = self.current().filter(|_| self.asks()) {
                 return Some(Action::Restore(id, name));
             }
         }
@@ -256,8 +259,10 @@ impl Supervisor {
         if others_begin {
             self.begins = plan.start;
         }
-        let since = self.up.last().map(|up| up.since);
-        self.anew.planned = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
+        if plan.reauth != self.plan.reauth {
+            let since = self.up.last().map(|up| up.since);
+            self.anew.planned = since.and_then(|since| plan.reauth.map(|after| (since + after).max(now)));
+        }
         if plan.start == Start::Peer {
             // That is left to the peer from now on.
             self.anew = Anew::planned(self.anew.planned);
@@ -302,22 +307,24 @@ impl Supervisor {
         }
     }
 
-    /// A connection came up whose negotiation began at `began`. Returns what becomes of the others.
+    /// A connection came up, here or at another node before. Returns what becomes of the others.
     pub fn established(
         &mut self,
         now: Instant,
         id: ConnId,
-        began: Instant,
+        age: impl Into<Age>,
         initiator: bool,
         spi: u64,
         initial_contact: bool,
     ) -> Vec<Disposal> {
+        let age = age.into();
+        let (began, since) = (age.began, age.since(now));
         self.state = State::Established;
         self.forget_refusals();
         self.begins = self.plan.start;
         let reauthenticated = std::mem::take(&mut self.reauthenticating) && initiator;
-        self.anew = Anew::planned(self.plan.reauth.map(|after| now + after));
-        let new = Up::new(id, initiator, spi, now);
+        self.anew = Anew::planned(self.plan.reauth.map(|after| age.anew(now, after)));
+        let new = Up::new(id, initiator, spi, since);
         let (older, others): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.up).into_iter().partition(|up| up.superseded.is_some());
         // One at a time is enough.

@@ -169,6 +169,26 @@ mod tests {
         assert!(!s.asks());
     }
 
+    #[test]
+    fn what_was_planned_is_not_asked_for_once_that_is_not_up_to_us() {
+        let on_demand = Plan { start: Start::OnDemand, ..Plan::starting(false) };
+        let left: [fn(&mut Supervisor, Instant, Plan); 2] =
+            [|s, _, _| s.terminate(), |s, now, plan| s.set_plan(now, plan)];
+        for leave in left {
+            for plan in [Plan::starting(false), on_demand] {
+                let (now, net) = (Instant::now(), "net".into());
+                let mut s = Supervisor::new(now, Plan::starting(true));
+                s.try_now();
+                s.established(now, 1, now, true, 7, false);
+                s.child_missing(now, &net);
+                leave(&mut s, now, plan);
+                assert_eq!(s.handle_timeout(now + RESTORE), None, "{plan:?}");
+                // Nor does it come later.
+                assert_eq!(s.poll_timeout(), None);
+            }
+        }
+    }
+
     /// PFS on one side only, or a peer that has no exchange but the first two: the Child SA of IKE_AUTH cannot be made in another way.
     #[test]
     fn what_only_the_first_exchange_makes_is_made_by_another_connection() {
