@@ -30,7 +30,7 @@ pub(crate) fn peer_config(
         name: peer.name.to_string().into(),
         local_id: peer.spec.local_identity.clone(),
         remote_id: peer.spec.remote_identity.clone(),
-        psk: Psk::new(catalog.resolve_secret(secret)?),
+        auth: ike::config::Auth::Psk(Psk::new(catalog.resolve_secret(secret)?)),
         ike_proposals: peer.spec.ike.proposals.clone(),
         children: peer.spec.children.iter().map(|c| Arc::new(child_config(c, shards))).collect(),
         dpd_interval: peer.spec.ike.dpd_interval,

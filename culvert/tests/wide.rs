@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use cluster::servers::Servers;
 use latest::{Follow as _, Latest as _};
 
-use ike::config::{ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{Auth, ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use kit::{Daemon, until};
 use loadtest::{Flow, Initiator, InitiatorConfig, Report};
@@ -144,7 +144,7 @@ fn device_at(runtime: &tokio::runtime::Runtime, node: &Daemon, number: u8, sourc
         name: format!("b{number}").into(),
         local_id: format!("b{number}.example").parse().unwrap(),
         remote_id: "hub.example".parse().unwrap(),
-        psk: Psk::new(b"correct-horse".to_vec().into()),
+        auth: Auth::Psk(Psk::new(b"correct-horse".to_vec().into())),
         ike_proposals: ike::IkeProposal::defaults().into(),
         children: vec![Arc::new(child)],
         dpd_interval: Duration::ZERO,

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version};
+use ike::config::{
+    Auth, ChildConfig, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
+};
 use ike::reception::{Class, classify};
 use ike::wire::TrafficSelector;
 use ike::{
@@ -506,7 +508,7 @@ fn config(side: Side, version: Version) -> Arc<PeerConfig> {
         name: names[1 - side].into(),
         local_id: names[side].parse().expect("an identity"),
         remote_id: names[1 - side].parse().expect("an identity"),
-        psk: Psk::new(b"secret".to_vec().into()),
+        auth: Auth::Psk(Psk::new(b"secret".to_vec().into())),
         ike_proposals: [match version {
             Version::V2 => "aes128gcm16-prfsha256-x25519".parse().expect("a proposal"),
             Version::V1(_) => "aes128-sha256-x25519".parse().expect("a proposal"),

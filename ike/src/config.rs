@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use crate::coverage::policy_of;
+pub use crate::credentials::{Auth, Psk};
 use crate::identity::Identity;
 use crate::proposal::{EspProposal, IkeProposal};
 use crate::wire::ts::TrafficSelector;
@@ -22,8 +21,8 @@ pub struct PeerConfig {
     pub local_id: Identity,
     /// Who the peer must be.
     pub remote_id: Identity,
-    /// The pre-shared key.
-    pub psk: Psk,
+    /// How both sides prove who they are.
+    pub auth: Auth,
     /// IKE proposals in order of preference.
     pub ike_proposals: Arc<[IkeProposal]>,
     /// Child SAs to have with this peer; the first is created in IKE_AUTH.
@@ -277,52 +276,9 @@ impl Default for Retransmit {
     }
 }
 
-/// A pre-shared key: zeroized when dropped, never printed.
-#[derive(Clone)]
-pub struct Psk(Zeroizing<Vec<u8>>);
-
-impl Psk {
-    /// Takes over the octets.
-    pub const fn new(octets: Zeroizing<Vec<u8>>) -> Self {
-        Self(octets)
-    }
-
-    /// The key of a file with these octets. Whoever writes a file with an editor has an end of the line in it, on some systems of two octets;
-    /// any other octet may be meant.
-    pub fn in_file(octets: &[u8]) -> &[u8] {
-        let Some(line) = octets.strip_suffix(b"\n") else { return octets };
-        line.strip_suffix(b"\r").unwrap_or(line)
-    }
-
-    pub(crate) fn octets(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Psk {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Psk(..)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn one_line_end_is_no_part_of_a_key_and_all_else_is() {
-        for (file, key) in [
-            ("key", "key"),
-            ("key\n", "key"),
-            ("key\r\n", "key"),
-            ("key \n", "key "),
-            ("key\n\n", "key\n"),
-            ("key\r", "key\r"),
-            ("\n", ""),
-        ] {
-            assert_eq!(Psk::in_file(file.as_bytes()), key.as_bytes(), "{file:?}");
-        }
-    }
 
     #[test]
     fn the_schedule_backs_off() {
@@ -367,11 +323,5 @@ mod tests {
         let v1 = |mode| Version::V1(V1 { mode, life: Life::default() });
         let versions = [Version::V2, v1(Phase1::Main), v1(Phase1::Aggressive)];
         assert_eq!(versions.map(Version::opening), Opening::ALL);
-    }
-
-    #[test]
-    fn a_key_does_not_print() {
-        let psk = Psk::new(Zeroizing::new(b"hunter2".to_vec()));
-        assert_eq!(format!("{psk:?}"), "Psk(..)");
     }
 }

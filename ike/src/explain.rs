@@ -2,21 +2,24 @@
 //! the text of a log.
 
 mod advice;
+mod certificates;
 mod v1;
 
 use std::collections::BTreeSet;
 
 use crate::config::Mode;
+use crate::credentials::Way;
 use crate::failure::Failure;
 use crate::proposal::iana;
 use crate::wire::WireError;
 use crate::wire::numbers::{ExchangeType, NotifyType};
 
 /// Every word of [`Cause::kind`], for whoever counts by it.
-pub const KINDS: [&str; 19] = [
+pub const KINDS: [&str; 20] = [
     "psk",
     "authentication",
     "method",
+    "certificate",
     "identity",
     "uniqueness",
     "address",
@@ -128,14 +131,18 @@ pub fn explain(failure: &Failure) -> Cause {
                 .push("there: correct the identities (in strongSwan: local.id and remote.id)".to_owned());
             cause
         }
-        Failure::Ambiguous { remote_id, .. } => {
+        Failure::Ambiguous { remote_id, way, .. } => {
             let mut cause = cause("identity", &[]);
             cause.advice.push(
                 "there: name our identity too, as it is configured here (in strongSwan: remote.id), which tells them apart"
                     .to_owned(),
             );
+            let what = match way {
+                Way::Psk => "keys",
+                Way::Certificate => "authorities",
+            };
             cause.advice.push(format!(
-                "here: give the peers that are called {remote_id:?} different keys, or remoteAddresses that have nothing in common"
+                "here: give the peers that are called {remote_id:?} different {what}, or remoteAddresses that have nothing in common"
             ));
             cause
         }
@@ -183,11 +190,23 @@ pub fn explain(failure: &Failure) -> Cause {
             ));
             cause
         }
-        Failure::AuthenticationRefused { local_id, remote_id, certificate } => {
+        Failure::AuthenticationRefused { local_id, remote_id, ours: Way::Certificate, certificate: _ } => {
+            told("authentication", certificates::refused_there(local_id, remote_id))
+        }
+        Failure::AuthenticationRefused { local_id, remote_id, ours: Way::Psk, certificate } => {
             let kind = if *certificate { "method" } else { "authentication" };
             told(kind, advice::authentication_refused(local_id, remote_id, *certificate))
         }
-        Failure::AuthMethod { id, method } => told("method", advice::method(id, *method)),
+        Failure::AuthMethod { id, method, configured: Way::Psk } => {
+            told("method", advice::method(id, *method))
+        }
+        Failure::AuthMethod { id, method, configured: Way::Certificate } => {
+            told("method", certificates::method(id, *method))
+        }
+        Failure::Certificate { id, fault } => told("certificate", certificates::refused_here(id, fault)),
+        Failure::NoSignature { ours, announced } => {
+            told("certificate", certificates::no_signature(ours, *announced))
+        }
         Failure::Selectors { offered_local, offered_remote, configured } => {
             told("selectors", advice::selectors(offered_local, offered_remote, configured))
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{Mode, Opening};
+use crate::credentials::{CertificateFault, Way};
 use crate::crypto::CryptoError;
 use crate::event::ChildEnd;
 use crate::identity::Identity;
@@ -187,8 +188,9 @@ pub enum Failure {
     },
     /// Several peers have this identity and this key.
     #[error(
-        "{count} peers are configured for remote identity {remote_id:?} and address {from} with the same pre-shared key, and \
-         the peer names none of our identities"
+        "{count} peers are configured for remote identity {remote_id:?} and address {from} with the same {}, and \
+         the peer names none of our identities",
+        match way { Way::Psk => "pre-shared key", Way::Certificate => "authorities" }
     )]
     Ambiguous {
         /// IDi.
@@ -197,6 +199,8 @@ pub enum Failure {
         from: SocketAddr,
         /// How many.
         count: usize,
+        /// How the peer has proved who it is.
+        way: Way,
     },
     /// The peer has a connection already, which is kept.
     #[error("{id:?} is connected from {}, which is kept, and refused from {}", .ends.0, .ends.1)]
@@ -224,24 +228,47 @@ pub enum Failure {
     },
     /// The peer did not accept our AUTH value, or who we are.
     #[error(
-        "the peer refused us with AUTHENTICATION_FAILED: we are {local_id:?} with a pre-shared key, asked for {remote_id:?}{}",
-        if *certificate { ", and the peer had asked for a certificate" } else { "" }
+        "the peer refused us with AUTHENTICATION_FAILED: we are {local_id:?} with {ours}, asked for {remote_id:?}{}",
+        if *certificate && *ours == Way::Psk { ", and the peer had asked for a certificate" } else { "" }
     )]
     AuthenticationRefused {
         /// Our identity.
         local_id: Identity,
         /// Whom we asked for.
         remote_id: Identity,
+        /// How we have proved it.
+        ours: Way,
         /// The peer has sent CERTREQ.
         certificate: bool,
     },
-    /// The peer proves who it is by other means than a pre-shared key.
-    #[error("the peer {id:?} authenticates by {}, configured is a pre-shared key", method_name(*method))]
+    /// What the peer proves itself with is not taken.
+    #[error("the certificate of {id:?} was refused: {fault}")]
+    Certificate {
+        /// Who it says it is.
+        id: Identity,
+        /// Why.
+        fault: CertificateFault,
+    },
+    /// The peer could not verify what we sign.
+    #[error(
+        "the peer {}, our key signs by {ours}",
+        if *announced { "knows none of our hashes (SIGNATURE_HASH_ALGORITHMS)" } else { "does not know signatures that name their hash (RFC 7427)" }
+    )]
+    NoSignature {
+        /// How our key can sign.
+        ours: String,
+        /// It has said which it knows.
+        announced: bool,
+    },
+    /// The peer proves who it is by other means than are configured for it.
+    #[error("the peer {id:?} authenticates by {}, configured is {configured}", method_name(*method))]
     AuthMethod {
         /// The peer's identity.
         id: Identity,
         /// How, or nothing for EAP: it sent no AUTH (RFC 7296 section 2.16).
         method: Option<AuthMethod>,
+        /// How it should.
+        configured: Way,
     },
     /// Traffic selectors without overlap.
     #[error(
@@ -439,6 +466,7 @@ impl Failure {
             | Self::Ambiguous { remote_id: id, .. }
             | Self::Duplicate { id, .. }
             | Self::Authentication { id }
+            | Self::Certificate { id, .. }
             | Self::AuthMethod { id, .. } => Some(id),
             _ => None,
         }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::{Opening, PeerConfig};
+use crate::credentials::KeyHash;
 use crate::identity::Identity;
 
 /// Supplied by the caller with every call that may need it, so that the core itself stays deterministic.
@@ -51,6 +52,11 @@ pub trait Host {
     /// As [`Self::find_peers`].
     fn peers_from(&mut self, _: SocketAddr, _: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         Err(NoPeer::Unknown)
+    }
+
+    /// The authorities whose certificates peers show that may come from there, a few at most; none where nobody shows one.
+    fn authorities(&mut self, _: SocketAddr) -> Vec<KeyHash> {
+        Vec::new()
     }
 
     /// Where a connection of this peer comes from that is up, if there is one. Whether we say INITIAL_CONTACT, and whether

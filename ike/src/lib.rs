@@ -13,6 +13,7 @@ mod asked;
 pub mod config;
 pub mod connection;
 pub mod coverage;
+pub mod credentials;
 pub mod crypto;
 pub mod event;
 pub mod explain;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ike::config::{
-    ChildConfig, Life, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
+    Auth, ChildConfig, Life, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
 };
 use ike::wire::TrafficSelector;
 
@@ -71,7 +71,7 @@ pub(crate) fn config(
         name: format!("tunnel {tunnel}").into(),
         local_id: identity(hub).parse().expect("an identity"),
         remote_id: identity(!hub).parse().expect("an identity"),
-        psk: Psk::new(format!("key of tunnel {tunnel}").into_bytes().into()),
+        auth: Auth::Psk(Psk::new(format!("key of tunnel {tunnel}").into_bytes().into())),
         ike_proposals: ike.iter().map(|p| p.parse().expect("a proposal")).collect(),
         children: (0..scenario.policies)
             .map(|policy| {

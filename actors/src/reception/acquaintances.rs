@@ -55,7 +55,7 @@ impl Acquaintances {
 mod tests {
     use std::time::Duration;
 
-    use ike::config::{Psk, Retransmit, Uniqueness};
+    use ike::config::{Auth, Psk, Retransmit, Uniqueness};
 
     use super::*;
 
@@ -64,7 +64,7 @@ mod tests {
             name: "tenants/acme/peers/b".into(),
             local_id: "hub.example".parse().unwrap(),
             remote_id: "b.example".parse().unwrap(),
-            psk: Psk::new(b"secret".to_vec().into()),
+            auth: Auth::Psk(Psk::new(b"secret".to_vec().into())),
             ike_proposals: proposals.iter().map(|p| p.parse().unwrap()).collect(),
             children: Vec::new(),
             dpd_interval: Duration::ZERO,

@@ -205,7 +205,7 @@ async fn secrets_that_change_with_thousands_of_others_are_told() {
         loop {
             let mut second = branch_with(&node, 1, |config| {
                 let peer = Arc::get_mut(&mut config.peer).unwrap();
-                peer.psk = ike::config::Psk::new(b"another secret".to_vec().into());
+                peer.auth = ike::config::Auth::Psk(ike::config::Psk::new(b"another secret".to_vec().into()));
             });
             let report = second.report.until(|r| r.up || !r.last_error.is_empty()).await;
             if report.is_ok_and(|r| r.up) {

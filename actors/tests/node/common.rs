@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::{Node, NodeConfig};
 use culvert_proto::v1;
-use ike::config::{ChildConfig, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{Auth, ChildConfig, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use latest::{Follow as _, Latest as _};
 use loadtest::{Command, Flow, Initiator, InitiatorConfig, InitiatorError, Report};
@@ -155,7 +155,7 @@ pub(crate) fn branch_with(node: &Node, n: u8, change: impl FnOnce(&mut Initiator
             name: format!("b{n}").into(),
             local_id: format!("b{n}.example").parse().unwrap(),
             remote_id: "hub.example".parse().unwrap(),
-            psk: Psk::new(b"a shared secret".to_vec().into()),
+            auth: Auth::Psk(Psk::new(b"a shared secret".to_vec().into())),
             ike_proposals: ike::IkeProposal::defaults().into(),
             children: vec![Arc::new(ChildConfig {
                 name: "lan".into(),

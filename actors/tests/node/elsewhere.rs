@@ -54,7 +54,7 @@ impl World {
     async fn refuse_one(&self) {
         let mut refused = branch_with(&self.node, 0, |config| {
             let peer = Arc::get_mut(&mut config.peer).unwrap();
-            peer.psk = ike::config::Psk::new(b"another secret".to_vec().into());
+            peer.auth = ike::config::Auth::Psk(ike::config::Psk::new(b"another secret".to_vec().into()));
         });
         while refused.report.changed().await.is_ok() {}
     }

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 
 use culvert_proto::v1;
-use ike::config::Psk;
+use ike::config::{Auth, Psk};
 use tenants::{Catalog, Peer, PeerName};
 
 use crate::common::{also_has, branch_with, catalog, create_peer, fill, node, until};
@@ -39,7 +39,7 @@ async fn a_refused_branch_is_shown_to_its_own_tenant_alone() {
     let node = node(Arc::clone(&catalog));
     let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
     let mut refused = branch_with(&node, 0, |config| {
-        Arc::get_mut(&mut config.peer).unwrap().psk = Psk::new(b"a wrong secret".to_vec().into());
+        Arc::get_mut(&mut config.peer).unwrap().auth = Auth::Psk(Psk::new(b"a wrong secret".to_vec().into()));
     });
     // It ends with its failure.
     while refused.report.changed().await.is_ok() {}
@@ -106,7 +106,7 @@ async fn what_only_waits_is_down_for_nothing_once_it_is_configured_anew() {
     let name: PeerName = "tenants/acme/peers/b0".parse().unwrap();
     let mut refused = branch_with(&node, 0, |config| {
         let config = Arc::get_mut(&mut config.peer).unwrap();
-        config.psk = Psk::new(b"another secret".to_vec().into());
+        config.auth = Auth::Psk(Psk::new(b"another secret".to_vec().into()));
     });
     while refused.report.changed().await.is_ok() {}
     let why = || node.control().peer(&name).map_or("", |view| view.why_down());

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ike::config::{ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{Auth, ChildConfig, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use latest::{Follow as _, Latest as _};
 use loadtest::{Command, Initiator, InitiatorConfig, InitiatorError, Report};
@@ -163,7 +163,7 @@ fn config(plan: &Plan, branch: &Branch) -> Result<PeerConfig, Failure> {
         name: branch.name.as_str().into(),
         local_id: branch.identity.parse().map_err(|_| bad("identity"))?,
         remote_id: branch.hub_identity.parse().map_err(|_| bad("identity"))?,
-        psk: Psk::new(psk.into_bytes().into()),
+        auth: Auth::Psk(Psk::new(psk.into_bytes().into())),
         ike_proposals: [branch.ike.parse().map_err(|_| bad("proposal"))?].into(),
         children: vec![Arc::new(ChildConfig {
             name: "lan".into(),

@@ -10,6 +10,7 @@ pub mod dh;
 pub mod dh;
 pub mod keys;
 pub mod prf;
+pub mod signature;
 pub mod sk;
 #[cfg(culvert_fuzz)]
 mod toy_aead;

@@ -106,7 +106,7 @@ pub(super) fn authentication_refused(ours: &Identity, theirs: &Identity, certifi
             "there: it asked for a certificate (CERTREQ): let it take a pre-shared key of {ours:?} (in strongSwan: remote.auth = \
              psk)"
         ));
-        advice.push("here: nothing; there are no certificates in this node".to_owned());
+        advice.push("here: or auth.certificates for that peer, with a certificate that it trusts".to_owned());
     }
     advice.extend([
         format!(
@@ -131,14 +131,17 @@ pub(super) fn authentication_refused(ours: &Identity, theirs: &Identity, certifi
 
 /// A peer that authenticates by something else than a pre-shared key.
 pub(super) fn method(id: &Identity, method: Option<AuthMethod>) -> Vec<String> {
-    let there = match method {
-        None => "there: use a pre-shared key instead of EAP (in strongSwan: local.auth = psk)",
-        Some(_) => "there: use a pre-shared key instead of a certificate (in strongSwan: local.auth = psk)",
+    let (there, here) = match method {
+        None => (
+            "there: use a pre-shared key instead of EAP (in strongSwan: local.auth = psk)",
+            "here: nothing; this node has no EAP",
+        ),
+        Some(_) => (
+            "there: use a pre-shared key instead of a certificate (in strongSwan: local.auth = psk)",
+            "here: or auth.certificates for that peer, with the authority of its certificate",
+        ),
     };
-    vec![
-        format!("{there}, and the key that is configured here for {id:?}"),
-        "here: nothing; this node authenticates by pre-shared keys only".to_owned(),
-    ]
+    vec![format!("{there}, and the key that is configured here for {id:?}"), here.to_owned()]
 }
 
 /// Selectors without overlap.

@@ -101,6 +101,7 @@ fn each_cause_names_both_values_and_both_sides() {
     let refused = |certificate| Failure::AuthenticationRefused {
         local_id: id("right.example"),
         remote_id: id("left.example"),
+        ours: Way::Psk,
         certificate,
     };
     let text = str::to_owned;
@@ -116,17 +117,25 @@ fn each_cause_names_both_values_and_both_sides() {
             &["in tunnel mode", "configured is transport", "mode: TUNNEL", "mode = transport"],
         ),
         (
-            Failure::AuthMethod { id: id("left.example"), method: Some(AuthMethod::DIGITAL_SIGNATURE) },
+            Failure::AuthMethod {
+                id: id("left.example"),
+                method: Some(AuthMethod::DIGITAL_SIGNATURE),
+                configured: Way::Psk,
+            },
             "method",
             &["left.example", "certificate", "DIGITAL_SIGNATURE", "pre-shared key", "local.auth = psk"],
         ),
         (
-            Failure::AuthMethod { id: id("left.example"), method: Some(AuthMethod(77)) },
+            Failure::AuthMethod {
+                id: id("left.example"),
+                method: Some(AuthMethod(77)),
+                configured: Way::Psk,
+            },
             "method",
             &["left.example", "AUTH method 77", "configured is a pre-shared key"],
         ),
         (
-            Failure::AuthMethod { id: id("left.example"), method: None },
+            Failure::AuthMethod { id: id("left.example"), method: None, configured: Way::Psk },
             "method",
             &["left.example", "EAP", "configured is a pre-shared key", "local.auth = psk"],
         ),

@@ -242,7 +242,7 @@ impl Connection {
             spis: handshake.spis(),
         };
         let config = self.config.clone().ok_or(CryptoError::Library)?;
-        let mut keyed = of.keyed(config.psk.octets())?;
+        let mut keyed = of.keyed(config.auth.psk().ok_or(CryptoError::Unsupported)?)?;
         let id = Id::of_identity(&config.local_id);
         let hash = keyed.of.proof(&keyed.skeyid, true, &id)?;
         let mut out = vec![Payload::Id(id), Payload::Hash(hash.to_vec())];
@@ -333,7 +333,7 @@ impl Connection {
             publics: (sent.dh.public().to_vec(), public.to_vec()),
             spis: handshake.spis(),
         };
-        let mut keyed = of.keyed(config.psk.octets())?;
+        let mut keyed = of.keyed(config.auth.psk().ok_or(CryptoError::Unsupported)?)?;
         self.check_responder(&keyed, id, hash)?;
         let ends = (message.datagram.local, message.datagram.remote);
         self.note_nat(handshake, suite, payloads, ends);

@@ -10,6 +10,7 @@ use super::responder::{Message, Proved, Rejected, admit, says_initial_contact};
 use super::wire::{self, Exchange, Id, NotifyType, Payload, PayloadType, Payloads, parse_chain, rules};
 use super::{Connection, nat};
 use crate::config::{Opening, PeerConfig, Phase1};
+use crate::credentials::Way;
 use crate::crypto::auth::equal;
 use crate::crypto::dh::{self, KeyPair};
 use crate::event::Datagram;
@@ -52,7 +53,7 @@ impl Connection {
         };
         // Drawn in either case.
         let guess = random_array::<32>(host);
-        let psk: &[u8] = config.as_ref().map_or(&guess, |config| config.psk.octets());
+        let psk: &[u8] = config.as_ref().and_then(|config| config.auth.psk()).unwrap_or(&guess);
         let keyed = of.keyed(psk)?;
         let local = Id::of_identity(&config.as_ref().unwrap_or(&decoy).local_id);
         let hash = keyed.of.proof(&keyed.skeyid, false, &local)?;
@@ -165,7 +166,7 @@ fn find_by_identity(
             [one] => Ok((Some(one.clone()), decoy)),
             [] => Ok((None, decoy)),
             // The proof of the responder comes first here, and can be made with one key only.
-            _ => Err(Failure::Ambiguous { remote_id: id.told(), from, count: found.len() }),
+            _ => Err(Failure::Ambiguous { remote_id: id.told(), from, count: found.len(), way: Way::Psk }),
         },
         Some(Err(NoPeer::NotYet)) => Err(Failure::Replaced),
         Some(Err(NoPeer::Unknown)) | None => Ok((None, decoy)),

@@ -111,7 +111,8 @@ impl Connection {
         // Every key is tried, also after one that fits, so that the time tells nothing.
         let mut read: Vec<(Arc<PeerConfig>, Skeyid, Read)> = Vec::new();
         for config in candidates.iter().take(MAX_CANDIDATES) {
-            let skeyid = of.skeyid(config.psk.octets())?;
+            let Some(psk) = config.auth.psk() else { continue };
+            let skeyid = of.skeyid(psk)?;
             if let Some(opened) = message.read(&of, &skeyid)? {
                 read.push((config.clone(), skeyid, opened));
             }

@@ -10,12 +10,14 @@ use super::child::Agreed;
 use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
 use super::informational::GIVES_UP;
+use super::proof::{self, Covered};
 use super::request::Request;
 use super::tasks::Task;
 use super::{Connection, Phase, mode, nat, sync};
 use crate::config::{ChildConfig, PeerConfig};
+use crate::credentials::Way;
+use crate::crypto::CryptoError;
 use crate::crypto::dh::KeyPair;
-use crate::crypto::{CryptoError, auth};
 use crate::event::{Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
@@ -24,7 +26,7 @@ use crate::refusal::Refusal;
 use crate::verbs::Path;
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
-use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType, ProtocolId};
+use crate::wire::numbers::{ExchangeType, NotifyType, PayloadType, ProtocolId};
 use crate::wire::payload::{Identification, Notify, Payload};
 use crate::wire::rules;
 
@@ -119,6 +121,9 @@ impl Connection {
         let (local, remote) = this.addresses();
         payloads.extend(nat::notifies((spi, 0), local, remote, this.forced, host));
         payloads.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
+        if config.auth.way() == Way::Certificate {
+            payloads.push(proof::announce());
+        }
         this.events.push_back(Event::IkeSpiAdded(spi));
         this.config = Some(config);
         let init = InitSent {
@@ -278,18 +283,24 @@ impl Connection {
             .first()
             .and_then(|child| host.allocate_esp_spi(self.addresses().1).map(|spi| (child.clone(), spi)));
         let mine = Identification::from(config.local_id.clone());
-        let value = auth::psk(sa.prf, config.psk.octets(), &init.request, &nonce, sa.sk_p().0, &mine.body());
-        let mut out = vec![Payload::IdI(mine), Payload::IdR(config.remote_id.clone().into())];
+        let covered =
+            Covered { prf: sa.prf, first: &init.request, nonce: &nonce, sk_p: sa.sk_p().0, id: &mine };
+        let proof = covered.prove(&config.auth, &proof::announced(payloads));
+        let mut out = vec![Payload::IdI(mine)];
+        out.extend(proof::certificates(&config.auth));
+        out.extend(proof::ask(proof::authorities(&config.auth)));
+        out.push(Payload::IdR(config.remote_id.clone().into()));
         // Asked now and not when the negotiation began: the peer may have come since, and takes this for the end of all
         // it has with us (RFC 7296 section 2.4).
         if host.connected(&config).is_none() {
             out.push(Payload::Notify(Notify::new(NotifyType::INITIAL_CONTACT)));
         }
-        match value {
-            Ok(data) => out.push(Payload::Auth { method: AuthMethod::SHARED_KEY, data }),
-            Err(error) => {
+        match proof {
+            Ok(auth) => out.push(auth),
+            Err(failure) => {
+                child.iter().for_each(|(_, spi)| self.events.push_back(Event::ReleaseSpi(*spi)));
                 self.phase = Phase::InitSent(Box::new(init));
-                return self.failed(now, error.into());
+                return self.failed(now, failure);
             }
         }
         if let Some((child, spi)) = &child {
@@ -374,26 +385,22 @@ impl Connection {
         let (Some(config), Some(sa)) = (&self.config, self.current_sa()) else {
             return Err((Failure::Crypto(CryptoError::Library), false));
         };
-        let value = payloads.auth();
-        let (Some(theirs), Some((method, value))) = (payloads.id_r(), value) else {
+        let (Some(theirs), Some((method, _))) = (payloads.id_r(), payloads.auth()) else {
             let kind = payloads.error().map_or(NotifyType::AUTHENTICATION_FAILED, |n| n.kind);
             return Err((self.auth_refusal(state, kind), false));
         };
         let id = &theirs.id;
-        if method != AuthMethod::SHARED_KEY {
-            return Err((Failure::AuthMethod { id: id.cut(), method: Some(method) }, true));
+        if !config.auth.takes(method) {
+            let configured = config.auth.way();
+            return Err((Failure::AuthMethod { id: id.cut(), method: Some(method), configured }, true));
         }
         if *id != config.remote_id {
             let failure = Failure::WrongIdentity { got: id.cut(), expected: config.remote_id.clone() };
             return Err((failure, true));
         }
-        let (key, theirs) = (config.psk.octets(), theirs.body());
-        let expected = auth::psk(sa.prf, key, &state.answer, &state.nonces.0, sa.sk_p().1, &theirs)
-            .map_err(|e| (e.into(), true))?;
-        if !auth::equal(&expected, value) {
-            return Err((Failure::Authentication { id: id.clone() }, true));
-        }
-        Ok(())
+        let (first, nonce) = (&state.answer, &state.nonces.0);
+        let covered = Covered { prf: sa.prf, first, nonce, sk_p: sa.sk_p().1, id: theirs };
+        covered.check(&config.auth, payloads).map_err(|failure| (failure, true))
     }
 
     /// Both sides are authenticated.
@@ -474,6 +481,7 @@ impl Connection {
             (NotifyType::AUTHENTICATION_FAILED, Some(config)) => Failure::AuthenticationRefused {
                 local_id: config.local_id.clone(),
                 remote_id: config.remote_id.clone(),
+                ours: config.auth.way(),
                 certificate: false,
             },
             _ => Failure::Notify { exchange, notify },

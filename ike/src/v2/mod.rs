@@ -42,6 +42,7 @@ mod mode;
 mod moved;
 mod nat;
 mod parts;
+mod proof;
 mod receive;
 mod rekey_ike;
 mod request;

@@ -6,9 +6,10 @@ use std::time::Instant;
 use super::answer_child::ChildRequest;
 use super::ike_sa::{IkeSa, Origin, respond_dh};
 use super::initiator::NONCE_LEN;
+use super::proof::{self, Covered};
 use super::{Connection, Phase, nat};
 use crate::config::{Opening, PeerConfig};
-use crate::crypto::auth;
+use crate::credentials::Way;
 use crate::event::{CloseReason, Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, NoPeer, random_array};
@@ -18,7 +19,7 @@ use crate::reception::MAX_FIRST_MESSAGE;
 use crate::verbs::{HALF_OPEN_TIMEOUT, InitReply, MAX_CANDIDATES, Path};
 use crate::wire::header::Header;
 use crate::wire::message::{Message, Payloads};
-use crate::wire::numbers::{AuthMethod, ExchangeType, NotifyType, PayloadType};
+use crate::wire::numbers::{ExchangeType, NotifyType, PayloadType};
 use crate::wire::payload::{Identification, Notify, Payload};
 use crate::wire::reader::Reader;
 use crate::wire::sa::Proposal;
@@ -39,6 +40,12 @@ pub(crate) struct AwaitAuth {
 impl AwaitAuth {
     fn octets(&self) -> usize {
         self.request.len() + self.answer.len() + self.nonces.0.len() + self.nonces.1.len()
+    }
+
+    /// Which signatures the initiator can verify. Its request was decoded before.
+    fn announced(&self) -> Vec<u16> {
+        let request = Message::parse(&self.request);
+        request.map(|message| proof::announced(Payloads(&message.chain.payloads))).unwrap_or_default()
     }
 }
 
@@ -154,6 +161,12 @@ impl Connection {
         if fragments {
             out.push(Payload::Notify(Notify::new(NotifyType::IKEV2_FRAGMENTATION_SUPPORTED)));
         }
+        // Whoever can sign may be one who has to.
+        let authorities = host.authorities(datagram.remote);
+        if let Some(asked) = proof::ask(&authorities) {
+            out.push(proof::announce());
+            out.push(asked);
+        }
         // A peer that wants no Child SA yet is welcome (RFC 6023); it asks for one when it has use for it.
         out.push(Payload::Notify(Notify::new(NotifyType::CHILDLESS_IKEV2_SUPPORTED)));
         let answer_header = Header { spi_r: spi, from_initiator: false, response: true, ..header };
@@ -224,14 +237,20 @@ impl Connection {
         let Some(sa) = self.current_sa() else { return };
         let (prf, d) = (sa.prf, sa.keys.d.clone());
         let mine = Identification::from(config.local_id.clone());
-        let (key, nonce) = (config.psk.octets(), &state.nonces.0);
-        let value = auth::psk(prf, key, &state.answer, nonce, sa.sk_p().0, &mine.body());
-        let data = match value {
-            Ok(data) => data,
-            Err(error) => return self.failed(now, error.into()),
+        let (first, nonce) = (&state.answer, &state.nonces.0);
+        let covered = Covered { prf, first, nonce, sk_p: sa.sk_p().0, id: &mine };
+        let auth = match covered.prove(&config.auth, &state.announced()) {
+            Ok(auth) => auth,
+            Err(failure) => {
+                let notify = [Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED))];
+                self.respond_with(now, host, spi, header.exchange, header.message_id, &notify);
+                return self.down(now, CloseReason::Failed(failure));
+            }
         };
         self.config = Some(config.clone());
-        let mut out = vec![Payload::IdR(mine), Payload::Auth { method: AuthMethod::SHARED_KEY, data }];
+        let mut out = vec![Payload::IdR(mine)];
+        out.extend(proof::certificates(&config.auth));
+        out.push(auth);
         out.extend(self.ask_for_reauthentication(&config));
         out.extend(self.answer_sync(payloads));
         self.established(now, payloads.notify(NotifyType::INITIAL_CONTACT).is_some());
@@ -271,13 +290,11 @@ impl Connection {
         let missing = |kind| malformed(WireError::Rule(kind, "is missing"));
         let theirs = payloads.id_i().ok_or_else(|| missing(PayloadType::IDi))?;
         let (id, asked) = (&theirs.id, payloads.id_r().map(|asked| &asked.id));
+        let method = payloads.auth().map(|(method, _)| method);
         // Whoever it is: nobody here proves who it is in another way.
-        let value = match payloads.auth() {
-            Some((AuthMethod::SHARED_KEY, value)) => value,
-            other => {
-                return Err(Failure::AuthMethod { id: id.cut(), method: other.map(|(method, _)| method) });
-            }
-        };
+        if !method.is_some_and(|method| Way::of(method).is_some()) {
+            return Err(Failure::AuthMethod { id: id.cut(), method, configured: Way::Psk });
+        }
         let candidates = match host.find_peers(id, asked, datagram.remote, Opening::Init) {
             Ok(candidates) => candidates,
             Err(NoPeer::NotYet) => return Ok(None),
@@ -290,22 +307,25 @@ impl Connection {
             }
         };
         let sa = self.current_sa().ok_or(Failure::Crypto(crate::crypto::CryptoError::Library))?;
-        let theirs = theirs.body();
+        let (first, nonce) = (&state.request, &state.nonces.1);
+        let covered = Covered { prf: sa.prf, first, nonce, sk_p: sa.sk_p().1, id: theirs };
         // Every key is tried, also after one that fits, so that the time tells nothing.
         let mut fitting = Vec::new();
+        // Of those that it does not fit, one that proves itself in that way says more.
+        let mut refused = None;
         for config in candidates.iter().take(MAX_CANDIDATES) {
-            let (key, nonce) = (config.psk.octets(), &state.nonces.1);
-            let expected = auth::psk(sa.prf, key, &state.request, nonce, sa.sk_p().1, &theirs)?;
-            if auth::equal(&expected, value) {
-                fitting.push(config.clone());
+            match covered.check(&config.auth, payloads) {
+                Ok(()) => fitting.push(config.clone()),
+                Err(failure @ Failure::AuthMethod { .. }) => _ = refused.get_or_insert(failure),
+                Err(failure) => refused = Some(failure),
             }
         }
         let config = match fitting.as_slice() {
-            [] => return Err(Failure::Authentication { id: id.clone() }),
+            [] => return Err(refused.unwrap_or_else(|| Failure::Authentication { id: id.cut() })),
             [config] => config.clone(),
-            _ => {
-                let (remote_id, from) = (id.clone(), datagram.remote);
-                return Err(Failure::Ambiguous { remote_id, from, count: fitting.len() });
+            [first, ..] => {
+                let (remote_id, from, way) = (id.clone(), datagram.remote, first.auth.way());
+                return Err(Failure::Ambiguous { remote_id, from, count: fitting.len(), way });
             }
         };
         let mend = self.misfit(&config, state)?;

@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ike::config::{
-    ChildConfig, Life, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
+    Auth, ChildConfig, Life, Mode, Opening, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version,
 };
+use ike::credentials::KeyHash;
 use ike::event::Limit;
 use ike::reception::{Class, classify};
 use ike::wire::TrafficSelector;
@@ -39,6 +40,8 @@ pub fn ts(start: &str, end: &str) -> TrafficSelector {
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub psk: &'static [u8],
+    /// In place of the key.
+    pub auth: Option<Auth>,
     pub ike: Vec<&'static str>,
     pub esp: Vec<&'static str>,
     pub local_id: &'static str,
@@ -62,6 +65,7 @@ impl Spec {
     pub fn left() -> Self {
         Self {
             psk: b"secret",
+            auth: None,
             ike: vec!["aes128gcm16-prfsha256-x25519"],
             esp: vec!["aes128gcm16"],
             local_id: "left.example",
@@ -124,7 +128,7 @@ impl Spec {
             name: format!("to {}", self.remote_id).into(),
             local_id: self.local_id.parse().unwrap(),
             remote_id: self.remote_id.parse().unwrap(),
-            psk: Psk::new(self.psk.to_vec().into()),
+            auth: self.auth.clone().unwrap_or_else(|| Auth::Psk(Psk::new(self.psk.to_vec().into()))),
             ike_proposals: self.ike.iter().map(|p| p.parse().unwrap()).collect(),
             children: self.children(),
             dpd_interval: self.dpd,
@@ -212,6 +216,11 @@ impl Host for TestHost {
 
     fn peers_from(&mut self, remote: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         self.all(remote, opening)
+    }
+
+    fn authorities(&mut self, _: SocketAddr) -> Vec<KeyHash> {
+        let all = std::iter::once(&self.peer).chain(&self.others);
+        all.filter_map(|peer| peer.auth.certificates()).flat_map(|with| with.authorities().to_vec()).collect()
     }
 
     fn connected(&self, _: &PeerConfig) -> Option<SocketAddr> {

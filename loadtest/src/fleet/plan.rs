@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ike::config::{ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{Auth, ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use ike::{EspProposal, Identity, IkeProposal};
 use ipnet::Ipv4Net;
@@ -196,7 +196,7 @@ impl Plan {
             name: place.peer_id().into(),
             local_id,
             remote_id: self.remote.clone(),
-            psk: Psk::new(self.psk.to_vec().into()),
+            auth: Auth::Psk(Psk::new(self.psk.to_vec().into())),
             ike_proposals: [self.ike.clone()].into(),
             children: vec![Arc::new(ChildConfig {
                 name: "lan".into(),

@@ -145,7 +145,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use ike::config::{PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version};
+    use ike::config::{Auth, PeerConfig, Phase1, Psk, Retransmit, Uniqueness, V1, Version};
     use ike::reception::{Class, FirstMessage, MAX_FIRST_MESSAGE, classify};
     use ike::{Candidates, Connection, Datagram, InitReply};
 
@@ -205,7 +205,7 @@ mod tests {
                 name: "nobody".into(),
                 local_id: hub,
                 remote_id: name,
-                psk: Psk::new(b"secret".to_vec().into()),
+                auth: Auth::Psk(Psk::new(b"secret".to_vec().into())),
                 ike_proposals: IkeProposal::defaults_in_v1().into(),
                 children: Vec::new(),
                 dpd_interval: Duration::ZERO,
