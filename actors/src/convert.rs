@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use esp::{Limits, MssClamp, Spi, TfcPadding};
-use ike::config::{ChildConfig, Life, PeerConfig, Psk, Retransmit, V1, Version};
+use ike::config::{self, ChildConfig, Life, PeerConfig, Psk, Retransmit, V1, Version};
 use ike::resources::{configured, resource_of};
 use ike::supervise::{Plan, Start};
 use ike::wire::TrafficSelector;
@@ -25,12 +25,17 @@ pub(crate) fn peer_config(
     shards: usize,
     peer: &Peer,
 ) -> Option<PeerConfig> {
-    let Auth::Psk(secret) = &peer.spec.auth;
+    let auth = match &peer.spec.auth {
+        Auth::Psk(secret) => config::Auth::Psk(Psk::new(catalog.resolve_secret(secret)?)),
+        Auth::Certificates { own, authorities } => {
+            config::Auth::Certificates(Arc::new(catalog.credentials(own, authorities)?))
+        }
+    };
     Some(PeerConfig {
         name: peer.name.to_string().into(),
         local_id: peer.spec.local_identity.clone(),
         remote_id: peer.spec.remote_identity.clone(),
-        auth: ike::config::Auth::Psk(Psk::new(catalog.resolve_secret(secret)?)),
+        auth,
         ike_proposals: peer.spec.ike.proposals.clone(),
         children: peer.spec.children.iter().map(|c| Arc::new(child_config(c, shards))).collect(),
         dpd_interval: peer.spec.ike.dpd_interval,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use actix::prelude::*;
 use esp::Spi;
 use ike::config::{Opening, PeerConfig};
+use ike::credentials::KeyHash;
 use ike::{Host, Identity, NoPeer};
 use tenants::Peer;
 
@@ -101,6 +102,10 @@ impl Host for CoreHost<'_> {
     fn peers_from(&mut self, remote: SocketAddr, opening: Opening) -> Result<Vec<Arc<PeerConfig>>, NoPeer> {
         let peers = self.env.catalog.peers_from(remote.ip(), opening);
         if peers.is_empty() { Err(NoPeer::Unknown) } else { self.ready(&peers) }
+    }
+
+    fn authorities(&mut self, remote: SocketAddr) -> Vec<KeyHash> {
+        self.env.catalog.authorities_from(remote.ip())
     }
 
     fn connected(&self, peer: &PeerConfig) -> Option<SocketAddr> {

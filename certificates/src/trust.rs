@@ -44,7 +44,8 @@ impl Trust {
         Ok(Self { store, hashes, lists, names })
     }
 
-    pub(crate) fn hashes(&self) -> &[KeyHash] {
+    /// The authorities, as they are named to a peer.
+    pub fn hashes(&self) -> &[KeyHash] {
         &self.hashes
     }
 

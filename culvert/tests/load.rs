@@ -13,6 +13,7 @@ mod daemon;
 use std::process::{Child, Command};
 use std::thread::JoinHandle;
 
+use certificates::issue::{Authority, KeyKind};
 use clap::{Args, Parser};
 use culvert_proto::v1;
 use culvert_proto::v1::batch_service_client::BatchServiceClient;
@@ -149,6 +150,72 @@ async fn handshakes_go_to_who_was_configured_by_somebody_else() {
     let arguments = node.arguments(&format!("{elsewhere} {good} --tunnels 3"));
     let error = traffic::run(&arguments).await.unwrap_err().to_string();
     assert!(error.contains("--remote-subnet 192.0.2.0/24"), "{error}");
+    node.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tunnels_that_show_certificates_come_up_and_are_rekeyed() {
+    let node = Node::start();
+    assert!(handshakes::run(&node.arguments("--count 6 --per-tenant 3 --certificates")).await.unwrap());
+    let words = "--tunnels 6 --per-tenant 3 --certificates --rekey-rate 20 --which both --for 1s";
+    assert!(rekey_storm::run(&node.arguments(words)).await.unwrap(), "nothing is lost");
+    node.stop();
+}
+
+/// A tenant whose gateway has a certificate, and three peers of which each has to have one.
+async fn certified(node: &Node, authority: &Authority) {
+    let secret = |id: &str, value: Vec<u8>| v1::Secret {
+        name: format!("tenants/acme/secrets/{id}"),
+        value,
+        ..v1::Secret::default()
+    };
+    let gateway = authority.issue(&"gateway.example".parse().unwrap(), KeyKind::Rsa(2048)).unwrap();
+    let secrets = [secret("own", gateway.to_pem().unwrap()), secret("ca", authority.to_pem().unwrap())]
+        .map(Kind::Secret);
+    let with = v1::Certificates {
+        own: "tenants/acme/secrets/own".into(),
+        authorities: "tenants/acme/secrets/ca".into(),
+    };
+    let peers = (0..3).map(|n| v1::Peer {
+        name: format!("tenants/acme/peers/p{n}"),
+        local_identity: "gateway.example".into(),
+        remote_identity: format!("site-{n}.example"),
+        auth: Some(v1::Auth { method: Some(v1::auth::Method::Certificates(with.clone())) }),
+        children: vec![v1::Child {
+            name: "lan".into(),
+            local_subnets: vec!["10.0.0.0/8".into()],
+            remote_subnets: vec![format!("10.9.{n}.0/24")],
+            ..v1::Child::default()
+        }],
+        ..v1::Peer::default()
+    });
+    let tenant = v1::Tenant {
+        name: "tenants/acme".into(),
+        uplink: Some(v1::Uplink { kind: Some(v1::uplink::Kind::Hub(v1::uplink::Hub {})) }),
+        ..v1::Tenant::default()
+    };
+    let objects = std::iter::once(Kind::Tenant(tenant)).chain(secrets).chain(peers.map(Kind::Peer));
+    let objects = objects.map(|kind| v1::Object { kind: Some(kind) }).collect();
+    let mut batches = BatchServiceClient::connect(node.server.clone()).await.unwrap();
+    batches.apply(v1::ApplyRequest { objects, ..Default::default() }).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_shows_a_certificate_of_another_authority_stays_out() {
+    let node = Node::start();
+    let (authority, other) = (Authority::new("authority").unwrap(), Authority::new("other").unwrap());
+    certified(&node, &authority).await;
+    let [good, bad] = ["good.pem", "bad.pem"].map(|name| node.file(name));
+    std::fs::write(&good, authority.to_pem_with_key().unwrap()).unwrap();
+    std::fs::write(&bad, other.to_pem_with_key().unwrap()).unwrap();
+    let words = "--no-provision --identity-template site-{n}.example --remote-identity gateway.example --count 3 \
+                 --local-subnet 10.9.{n}.0/24 --remote-subnet 10.0.0.0/8 --timeout 2s";
+    let arguments = node.arguments(&format!("{words} --ca-file {good}"));
+    assert!(handshakes::run(&arguments).await.unwrap(), "three of its authority");
+    let arguments = node.arguments(&format!("{words} --ca-file {bad} --trust-file {good} --max-failed 3"));
+    assert!(!handshakes::run(&arguments).await.unwrap(), "nobody of another");
+    let arguments = node.arguments(&format!("{words} --ca-file {good} --trust-file {bad} --max-failed 3"));
+    assert!(!handshakes::run(&arguments).await.unwrap(), "nor is the gateway what it should be");
     node.stop();
 }
 

@@ -143,6 +143,25 @@ impl Charon {
         );
     }
 
+    /// Has a certificate with its key, which [`Self::load_text`] finds as `own.pem`, and the authority of peers.
+    pub fn holds(&self, own: &str, authority: &str) {
+        let key = own.find("-----BEGIN PRIVATE KEY").unwrap_or(own.len());
+        let (certificate, key) = own.split_at(key);
+        for (file, text) in
+            [("x509/own.pem", certificate), ("private/own.pem", key), ("x509ca/peers.pem", authority)]
+        {
+            let path = self.directory.join("swanctl").join(file);
+            let made = path.parent().map(std::fs::create_dir_all);
+            assert!(matches!(made, Some(Ok(()))), "{}: {made:?}", path.display());
+            write(&path, text);
+        }
+    }
+
+    /// Knows of another authority.
+    pub fn also_trusts(&self, authority: &str) {
+        write(&self.directory.join("swanctl/x509ca/between.pem"), authority);
+    }
+
     /// Loads connections in place of those it has.
     pub fn load(&self, connections: &[Connection]) {
         self.load_text(&swanctl_conf(connections));

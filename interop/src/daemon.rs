@@ -42,6 +42,8 @@ pub struct Peer {
     pub address: String,
     /// The pre-shared key.
     pub psk: String,
+    /// In its place our certificate with its key, and the peer's authority, as PEM.
+    pub certificates: Option<(String, String)>,
     /// IKE and ESP proposals.
     pub proposals: (String, String),
     /// Subnets: ours and the peer's.
@@ -68,6 +70,7 @@ impl Peer {
             identities: ("right.example".into(), "left.example".into()),
             address: "10.99.0.1".into(),
             psk: "interop-secret".into(),
+            certificates: None,
             proposals: ("aes128gcm16-prfsha256-x25519".into(), "aes128gcm16".into()),
             subnets: ("10.2.0.1/32".into(), "10.1.0.1/32".into()),
             start: false,
@@ -101,11 +104,22 @@ impl Peer {
 
     fn manifest(&self) -> String {
         let (tenant, peer) = self.name.split_once('/').unwrap_or(("acme", "left"));
+        let secret = |name: &str, value: &str| {
+            let value: String = value.lines().map(|line| format!("  {line}\n")).collect();
+            format!("kind: Secret\nname: tenants/{tenant}/secrets/{name}\nvalue: |\n{value}---\n")
+        };
+        let (more, auth) = match &self.certificates {
+            Some((own, authorities)) => (
+                [secret("own", own), secret("ca", authorities)].concat(),
+                "certificates: {own: own, authorities: ca}".to_owned(),
+            ),
+            None => (String::new(), format!("psk: tenants/{tenant}/secrets/{peer}")),
+        };
         let ike: String = self.ike.iter().map(|field| format!("  {field}\n")).collect();
         format!(
-            "kind: Secret\nname: tenants/{tenant}/secrets/{peer}\nvalue: {psk}\n---\n\
+            "{more}kind: Secret\nname: tenants/{tenant}/secrets/{peer}\nvalue: {psk}\n---\n\
              kind: Peer\nname: tenants/{tenant}/peers/{peer}\nlocalIdentity: {me}\nremoteIdentity: {them}\n\
-             remoteAddresses: [{addresses}]\nstartAction: {start}\nlegacy: {legacy}\nauth:\n  psk: tenants/{tenant}/secrets/{peer}\n\
+             remoteAddresses: [{addresses}]\nstartAction: {start}\nlegacy: {legacy}\nauth:\n  {auth}\n\
              ike:\n  proposals: [{proposals}]\n{ike}children:\n{children}",
             addresses = self.address,
             psk = self.psk,

@@ -77,9 +77,9 @@ pub const MAX_EFFECTIVE_RULES: usize = 1_000;
 /// is larger than that alone.
 pub const MAX_ANSWER_OCTETS: usize = 2 << 20;
 
-/// Octets of a secret. Keys beyond the block of the PRF (128 octets) are hashed before use (RFC 2104 2), so more
-/// adds nothing; the rest is room for tokens.
-pub const MAX_SECRET_BYTES: usize = 1_024;
+/// Octets of a secret: a private key of RSA with 4,096 bits and three certificates, as PEM. Of a pre-shared key what is beyond the block of the
+/// PRF (128 octets) is hashed before use (RFC 2104 2), so more adds nothing.
+pub const MAX_SECRET_BYTES: usize = 16_384;
 /// Characters of a display name: one line of a table.
 pub const MAX_DISPLAY_NAME: usize = 128;
 /// Octets of a request id: a UUID in any notation.

@@ -174,7 +174,7 @@ fn each_of_many_subnets_is_held_against_all_peers() {
 fn secrets_are_bounded_sealed_and_kept_while_in_use() {
     let catalog = catalog(&["acme"]);
     let error = catalog.create_secret(create_secret("acme", "big", &vec![7; 10 << 20])).unwrap_err();
-    assert_eq!(violation(&error, "secret.value"), "10485760 octets; at most 1024");
+    assert_eq!(violation(&error, "secret.value"), "10485760 octets; at most 16384");
     let error = catalog.create_secret(create_secret("acme", "none", b"")).unwrap_err();
     violation(&error, "secret.value");
 

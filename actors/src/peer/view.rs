@@ -5,7 +5,6 @@ use std::time::SystemTime;
 
 use culvert_proto::v1;
 use ike::supervise::State;
-use tenants::Auth;
 
 use super::PeerActor;
 use crate::clock::wall;
@@ -88,9 +87,11 @@ impl PeerActor {
     /// What holds of the peer now, and what does not.
     fn judge(&mut self, state: State) {
         let up = state == State::Established;
-        let Auth::Psk(secret) = &self.peer.spec.auth;
         let missing = if up { self.missing() } else { Vec::new() };
-        let lacks = self.config.is_none().then(|| format!("{secret} cannot be read"));
+        let lacks = self.config.is_none().then(|| {
+            let secrets = self.peer.spec.auth.secrets().map(|(_, secret)| secret.to_string());
+            format!("{} cannot be read", secrets.collect::<Vec<_>>().join(" or "))
+        });
         let gaps: Vec<&str> = self.gaps.values().map(String::as_str).collect();
         let (holds, reason, text) = match (up, gaps.is_empty(), missing.is_empty()) {
             (false, ..) => (None, "Down", String::new()),

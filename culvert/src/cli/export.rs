@@ -46,9 +46,19 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
             Failure::invalid(fault).hint("expected such as 192.0.2.1, 2001:db8::1 or vpn.example.net")
         );
     }
-    let key = arguments.psk_file.map_or(Ok(Key::Unknown), read_key)?;
+    let has_file = arguments.psk_file.is_some();
+    let mut key = arguments.psk_file.map_or(Ok(Key::Unknown), read_key)?;
     let client = Client::connect(global).await?;
     let peer = get_peer(&client, &name).await?;
+    if let Some(v1::auth::Method::Certificates(_)) = peer.auth.as_ref().and_then(|auth| auth.method.as_ref())
+    {
+        if has_file {
+            let fault =
+                format!("--psk-file: {name} authenticates by certificates, and has no pre-shared key");
+            return Err(Failure::invalid(fault));
+        }
+        key = Key::Certificates;
+    }
     let broken = |fault: String| Failure::failed(format!("{name}: {fault}"));
     let fields = to_json("Peer", &peer)?;
     let manifest: Peer = serde_json::from_value(fields).map_err(|error| broken(error.to_string()))?;

@@ -327,7 +327,7 @@ pub(crate) fn documents(found: &Found, tenant: &str, denied: Denied) -> Result<S
                 Ok(text) => text.clone_into(&mut secret.value),
                 Err(_) => secret.value_base64 = BASE64_STANDARD.encode(key),
             },
-            Key::Unknown => secret.value_from_env = key_variable(&tunnel.name),
+            Key::Unknown | Key::Certificates => secret.value_from_env = key_variable(&tunnel.name),
         }
         push(&mut text, "Secret", secret)?;
         push(&mut text, "Peer", Peer::of(tunnel, tenant))?;

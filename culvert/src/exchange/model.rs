@@ -62,9 +62,11 @@ pub(crate) struct End {
     pub(crate) identity: Identity,
 }
 
-/// The pre-shared key.
+/// The pre-shared key, where that is how the two prove who they are.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Key {
+    /// They have certificates in its place.
+    Certificates,
     /// Nobody has said it.
     Unknown,
     Known(Vec<u8>),
@@ -72,7 +74,11 @@ pub(crate) enum Key {
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if *self == Self::Unknown { "Unknown" } else { "Known(..)" })
+        f.write_str(match self {
+            Self::Certificates => "Certificates",
+            Self::Unknown => "Unknown",
+            Self::Known(_) => "Known(..)",
+        })
     }
 }
 

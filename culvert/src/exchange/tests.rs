@@ -206,6 +206,21 @@ fn transport_mode_goes_where_the_device_has_it() {
 }
 
 #[test]
+fn a_tunnel_with_certificates_is_for_strongswan_and_has_no_key() {
+    let tunnel = Tunnel { key: Key::Certificates, ..tunnel(Version::V2) };
+    for (device, _) in ALL {
+        match (device, export(device, &tunnel)) {
+            (Device::Strongswan, Ok(sheet)) => {
+                assert_eq!(sheet.text.matches("auth = pubkey").count(), 2, "{}", sheet.text);
+                assert!(!sheet.text.contains("secret"), "{}", sheet.text);
+                assert!(sheet.notes.iter().any(|note| note.contains("x509ca")), "{:?}", sheet.notes);
+            }
+            (_, said) => assert!(said.unwrap_err().contains("exported for strongswan alone"), "{device:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_key_is_a_placeholder_unless_it_is_given() {
     let with = |key: Key| Tunnel { key, ..tunnel(Version::V2) };
     for (device, _) in ALL {

@@ -165,9 +165,13 @@ fn object_of(
             check(parsed.map(drop))?;
             let mut peer: v1::Peer = from_json("Peer", Value::Object(fields))?;
             peer.name.clone_from(&name);
-            if let Some(v1::auth::Method::Psk(psk)) = peer.auth.as_mut().and_then(|auth| auth.method.as_mut())
-            {
-                *psk = full("secrets", psk, &tenant);
+            match peer.auth.as_mut().and_then(|auth| auth.method.as_mut()) {
+                Some(v1::auth::Method::Psk(psk)) => *psk = full("secrets", psk, &tenant),
+                Some(v1::auth::Method::Certificates(v1::Certificates { own, authorities })) => {
+                    *own = full("secrets", own, &tenant);
+                    *authorities = full("secrets", authorities, &tenant);
+                }
+                None => {}
             }
             (name, Kind::Peer(peer))
         }

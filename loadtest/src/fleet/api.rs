@@ -19,7 +19,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::LoadError;
 use super::place::Place;
-use super::plan::{HUB, PSK, Plan};
+use super::plan::{HUB, Plan};
 use super::target::Version;
 use crate::engine::stop::Stop;
 
@@ -69,16 +69,18 @@ impl Api {
         bar: &ProgressBar,
         stop: &Stop,
     ) -> Result<(), LoadError> {
+        let secrets = plan.proof.secrets()?;
         let tenants = tenants(plan).into_iter().flat_map(|tenant_id| {
             let uplink = v1::Uplink { kind: Some(v1::uplink::Kind::Hub(v1::uplink::Hub {})) };
             let name = format!("tenants/{tenant_id}");
-            let secret = v1::Secret {
-                name: format!("{name}/secrets/psk"),
-                value: PSK.as_bytes().to_vec(),
+            let secret = |(id, value): &(&str, Vec<u8>)| v1::Secret {
+                name: format!("{name}/secrets/{id}"),
+                value: value.clone(),
                 ..v1::Secret::default()
             };
+            let secrets: Vec<_> = secrets.iter().map(secret).map(Kind::Secret).collect();
             let tenant = v1::Tenant { name, uplink: Some(uplink), ..v1::Tenant::default() };
-            [Kind::Tenant(tenant), Kind::Secret(secret)]
+            std::iter::once(Kind::Tenant(tenant)).chain(secrets)
         });
         self.apply(tenants.collect()).await?;
         for places in plan.places().collect::<Vec<_>>().chunks(BATCH) {
@@ -221,13 +223,12 @@ async fn rekey(channel: &Channel, place: Place, target: v1::RekeyTarget) -> Resu
 }
 
 fn peer(plan: &Plan, place: Place, life: Option<Duration>) -> v1::Peer {
-    let secret = format!("tenants/{}/secrets/psk", place.tenant_id());
     let seconds = |time: Duration| prost_types::Duration::try_from(time).ok();
     v1::Peer {
         name: name(place),
         local_identity: HUB.to_owned(),
         remote_identity: place.identity(),
-        auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(secret)) }),
+        auth: Some(v1::Auth { method: Some(plan.proof.method(&place.tenant_id())) }),
         start_action: v1::StartAction::None.into(),
         // The pre-shared key of Main Mode is found by it.
         remote_addresses: match plan.version {

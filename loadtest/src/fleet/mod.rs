@@ -13,6 +13,7 @@ mod memory;
 mod place;
 mod plan;
 mod probes;
+mod proof;
 mod rekeys;
 mod session;
 mod target;

@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ike::config::{Auth, ChildConfig, Life, Mode, PeerConfig, Psk, Retransmit, Uniqueness};
+use ike::config::{ChildConfig, Life, Mode, PeerConfig, Retransmit, Uniqueness};
 use ike::wire::TrafficSelector;
 use ike::{EspProposal, Identity, IkeProposal};
 use ipnet::Ipv4Net;
 
 use super::LoadError;
 use super::place::Place;
+use super::proof::Proof;
 use super::target::{Foreign, Target, Version};
 use crate::InitiatorConfig;
 use crate::initiator::Server;
@@ -35,7 +36,7 @@ pub(crate) struct Plan {
     pub(crate) esp: EspProposal,
     pub(crate) per_tenant: u32,
     pub(crate) timeout: Duration,
-    psk: Arc<[u8]>,
+    pub(crate) proof: Proof,
     remote: Identity,
     /// If it is somebody else who has configured the responder.
     foreign: Option<Foreign>,
@@ -47,18 +48,7 @@ impl Plan {
     pub(crate) fn new(target: &Target, foreign: Option<&Foreign>, count: u32) -> Result<Self, LoadError> {
         let foreign = foreign.filter(|foreign| foreign.no_provision).cloned();
         let bad = |what: &str, why: &dyn std::fmt::Display| LoadError::Argument(format!("{what}: {why}"));
-        let psk = match foreign.as_ref().and_then(|foreign| foreign.psk_file.as_ref()) {
-            None => PSK.as_bytes().to_vec(),
-            Some(path) => {
-                let key =
-                    std::fs::read(path).map_err(|e| bad(&format!("{} (--psk-file)", path.display()), &e))?;
-                let key = Psk::in_file(&key);
-                if key.is_empty() {
-                    return Err(bad(&format!("{} (--psk-file)", path.display()), &"there is no key in it"));
-                }
-                key.to_vec()
-            }
-        };
+        let proof = Proof::new(target, foreign.as_ref())?;
         // Either would show in nothing but tunnels that do not come up.
         if target.ike_port == target.natt_port {
             return Err(bad(
@@ -95,7 +85,7 @@ impl Plan {
             esp,
             per_tenant: if foreign.is_some() { u32::MAX } else { target.per_tenant },
             timeout: target.timeout,
-            psk: psk.into(),
+            proof,
             remote: remote.parse().map_err(|e| bad("--remote-identity", &e))?,
             foreign,
         };
@@ -192,11 +182,12 @@ impl Plan {
         };
         let local_id =
             name.parse().map_err(|error| LoadError::Argument(format!("--identity-template: {error}")))?;
+        let auth = self.proof.of(&local_id)?;
         Ok(PeerConfig {
             name: place.peer_id().into(),
             local_id,
             remote_id: self.remote.clone(),
-            auth: Auth::Psk(Psk::new(self.psk.to_vec().into())),
+            auth,
             ike_proposals: [self.ike.clone()].into(),
             children: vec![Arc::new(ChildConfig {
                 name: "lan".into(),
@@ -251,6 +242,14 @@ mod tests {
         assert_eq!(refused("--address ::1", &from("::1")), "");
         assert!(refused("--address ::1", &from("127.0.0.1")).contains("--source"));
         assert!(refused("", &from("::1")).contains("--source"));
+        let with = |words: &str| refused(words, &format!("--no-provision --ca-file {}", file.display()));
+        assert!(with("").contains("--ca-file): it has no private key"), "{}", with(""));
+        let authority = certificates::issue::Authority::new("authority").unwrap();
+        std::fs::write(&file, authority.to_pem_with_key().unwrap()).unwrap();
+        assert_eq!(with(""), "");
+        assert!(with("--version ikev1").contains("ikev2"));
+        assert!(with("--certificates").contains("--ca-file"));
+        assert_eq!(refused("--certificates", ""), "");
         std::fs::remove_file(&file).unwrap();
     }
 }

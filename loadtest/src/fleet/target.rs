@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ike::{EspProposal, IkeProposal};
 
 use super::place::TUNNELS_PER_TENANT;
@@ -41,6 +41,9 @@ pub(crate) struct Target {
     /// Peers of one tenant, on a node that is provisioned
     #[arg(long, default_value_t = TUNNELS_PER_TENANT, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub(crate) per_tenant: u32,
+    /// Each tunnel shows a certificate of its own in place of the pre-shared key, on a node that is provisioned
+    #[arg(long)]
+    pub(crate) certificates: bool,
     /// A tunnel has failed that is not up after this
     #[arg(long, default_value = "30s", value_parser = time, value_name = "TIME")]
     pub(crate) timeout: Duration,
@@ -49,9 +52,10 @@ pub(crate) struct Target {
 /// A responder that somebody else has configured.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "A responder that is not provisioned")]
+#[command(group(ArgGroup::new("proof").args(["psk_file", "ca_file"])))]
 pub(crate) struct Foreign {
     /// The responder knows its peers already, whatever it is: no API is used
-    #[arg(long, requires = "psk_file")]
+    #[arg(long, requires = "proof")]
     pub(crate) no_provision: bool,
     /// Identity of a tunnel's initiator; {n} is its number from 0
     #[arg(long, default_value = "p{n}.example", value_name = "TEMPLATE", requires = "no_provision")]
@@ -62,6 +66,13 @@ pub(crate) struct Foreign {
     /// File with the pre-shared key; a line end behind it is no part of it
     #[arg(long, value_name = "FILE", requires = "no_provision")]
     pub(crate) psk_file: Option<PathBuf>,
+    /// File with the certificate and the key of an authority that the responder trusts, as PEM, in place of a pre-shared key: each tunnel gets
+    /// a certificate of it
+    #[arg(long, value_name = "FILE", requires = "no_provision")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// File with the authorities of the responder's certificate [default: that of --ca-file]
+    #[arg(long, value_name = "FILE", requires = "ca_file")]
+    pub(crate) trust_file: Option<PathBuf>,
     /// Subnet behind a tunnel's initiator; {n} is its number, {x}.{y}.{z} are its octets
     #[arg(long, default_value = "10.{x}.{y}.{z}/32", value_name = "TEMPLATE", requires = "no_provision")]
     pub(crate) local_subnet: Template,

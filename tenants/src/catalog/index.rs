@@ -28,6 +28,8 @@ pub(crate) struct Index {
     subnets: HashMap<Cidr, Mostly<TenantName, PeerNames>>,
     /// Who authenticates with a secret.
     users: HashMap<SecretName, PeerNames>,
+    /// How many authenticate with certificates.
+    certified: usize,
     /// Who may come from where.
     pub(crate) origins: Openings,
     /// What names resolve to. One for all copies: it is no part of what is written.
@@ -44,8 +46,10 @@ impl Index {
             let tenants = self.subnets.entry(subnet).or_default();
             tenants.change(tenant, |owners| owners.insert(peer.name.clone(), ()));
         }
-        let Auth::Psk(secret) = &peer.spec.auth;
-        self.users.entry(secret.clone()).or_default().insert(peer.name.clone(), ());
+        for (_, secret) in peer.spec.auth.secrets() {
+            self.users.entry(secret.clone()).or_default().insert(peer.name.clone(), ());
+        }
+        self.certified += usize::from(has_certificate(peer));
         self.origins.add(peer);
     }
 
@@ -65,13 +69,14 @@ impl Index {
                 self.subnets.remove(&subnet);
             }
         }
-        let Auth::Psk(secret) = &peer.spec.auth;
-        if let Some(users) = self.users.get_mut(secret) {
+        for (_, secret) in peer.spec.auth.secrets() {
+            let Some(users) = self.users.get_mut(secret) else { continue };
             users.remove(&peer.name);
             if users.is_empty() {
                 self.users.remove(secret);
             }
         }
+        self.certified -= usize::from(has_certificate(peer));
         self.origins.remove(peer);
     }
 
@@ -91,6 +96,11 @@ impl Index {
     /// Number of secrets of a tenant.
     pub(crate) fn secrets(&self, tenant: &TenantName) -> usize {
         self.secrets.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// How many peers authenticate with certificates.
+    pub(crate) const fn certified(&self) -> usize {
+        self.certified
     }
 
     /// The peers that authenticate with a secret.
@@ -121,6 +131,10 @@ impl Index {
         let peers = self.identities.get(remote).and_then(|by_local| by_local.get(local));
         peers.into_iter().flat_map(Mostly::values)
     }
+}
+
+const fn has_certificate(peer: &Peer) -> bool {
+    matches!(peer.spec.auth, Auth::Certificates { .. })
 }
 
 fn subnets(peer: &Peer) -> impl Iterator<Item = Cidr> {

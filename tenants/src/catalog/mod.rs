@@ -9,6 +9,7 @@
 
 mod batch;
 mod callers;
+mod credentials;
 mod follow;
 mod group;
 mod index;
@@ -71,6 +72,8 @@ pub struct Catalog {
     /// Which of the nodes this is, where several share the store.
     node: Option<String>,
     reached: Reached,
+    /// What was read of secrets with certificates.
+    shelf: credentials::Shelf,
 }
 
 /// How a catalog is opened.
@@ -233,7 +236,8 @@ impl Catalog {
         let reached = Reached::default();
         reached.note(state.counters.revision);
         let (state, fault) = (RwLock::new(state), watch::Sender::new(None));
-        Ok(Self { store, vault, state, writer, changes, audit, fault, node, reached })
+        let shelf = credentials::Shelf::default();
+        Ok(Self { store, vault, state, writer, changes, audit, fault, node, reached, shelf })
     }
 
     /// Who did what.

@@ -20,7 +20,7 @@ use crate::limits::{MAX_ALIKE, MAX_IN_ONE_PLACE, MAX_PEER_SUBNETS};
 use crate::mask;
 use crate::name::{PeerName, TenantName};
 use crate::peer::claims::Claims;
-use crate::peer::{Auth, Peer, PeerSpec};
+use crate::peer::{Peer, PeerSpec};
 use crate::remote;
 use crate::violation::Violations;
 
@@ -122,9 +122,8 @@ pub(crate) fn check(state: &State, before: Option<&Peer>, peer: &Peer) -> Result
         check_quota(state.index.peers(tenant), owner.spec.quotas.max_peers.into(), "peers", tenant)?;
     }
     let mut faults = Violations::new();
-    let Auth::Psk(secret) = &spec.auth;
-    if !state.secrets.contains_key(secret) {
-        faults.add("peer.auth.psk", format!("{secret} does not exist; create it first"));
+    for (field, secret) in spec.auth.secrets().filter(|(_, secret)| !state.secrets.contains_key(*secret)) {
+        faults.add(format!("peer.{field}"), format!("{secret} does not exist; create it first"));
     }
     let before = before.map(|before| &before.spec);
     check_identities(state, name, before, spec, &mut faults);

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::audit;
 use crate::author::Author;
+use crate::catalog::mostly::Mostly;
 use crate::catalog::object::{Change, ChangeKind, Object};
 use crate::catalog::state::State;
 use crate::catalog::{Catalog, peers, reach, secrets, tenants, tokens};
@@ -21,6 +22,7 @@ use crate::secret::Secret;
 use crate::store::{Batch, Counters, StoreError};
 use crate::tenant::Tenant;
 use crate::violation::Violations;
+use certificates::Credentials;
 
 /// The one who writes. Nothing changes between its checks and its commit.
 pub(crate) struct Writer<'a> {
@@ -165,6 +167,8 @@ impl<'a> Writer<'a> {
     /// Checked once everything is staged, so that two peers may exchange a subnet, and a secret may go with the peers that refer to it.
     pub(crate) fn check(&self) -> Vec<(usize, Error)> {
         let mut faults = Vec::new();
+        // Read once, however many peers have them.
+        let mut held = Vec::new();
         for done in &self.done {
             let reached = reach::check(&self.author, done.kind, &done.object, done.before.as_ref());
             if let Err(error) = reached {
@@ -188,14 +192,43 @@ impl<'a> Writer<'a> {
                         Some(Object::Peer(before)) => Some(before.as_ref()),
                         _ => None,
                     };
-                    peers::check(self.state(), before, peer)
+                    let checked = peers::check(self.state(), before, peer);
+                    checked.and_then(|()| self.check_certificates(peer, &mut held))
                 }
-                Object::Secret(secret) => secrets::check(self.state(), secret),
+                Object::Secret(secret) => secrets::check(self.state(), secret)
+                    .and_then(|()| self.check_users(secret, done.before.is_some(), &mut held)),
                 Object::Token(token) => tokens::check(self.state(), &self.author, token),
             };
             faults.extend(checked.err().map(|error| (done.at, error)));
         }
         faults
+    }
+
+    /// That the certificates of a peer are some, and fit.
+    fn check_certificates(&self, peer: &Peer, held: &mut Vec<Credentials>) -> Result<(), Error> {
+        let mut faults = Violations::new();
+        let shelf = &self.catalog.shelf;
+        held.extend(shelf.check(self.vault(), self.state(), &peer.spec, &mut faults));
+        Ok(faults.into_result()?)
+    }
+
+    /// That those who have a secret can do with its new value.
+    fn check_users(
+        &self,
+        secret: &Secret,
+        was_there: bool,
+        held: &mut Vec<Credentials>,
+    ) -> Result<(), Error> {
+        let users = self.state().index.users(&secret.name).filter(|_| was_there);
+        for name in users.into_iter().flat_map(Mostly::keys) {
+            let Some(peer) = self.state().peers.get(name) else { continue };
+            let mut faults = Violations::new();
+            held.extend(self.catalog.shelf.check(self.vault(), self.state(), &peer.spec, &mut faults));
+            if let Some(fault) = faults.iter().next() {
+                return Err(Error::invalid("secret.value", format!("for {name}, {}", fault.description)));
+            }
+        }
+        Ok(())
     }
 
     /// Commits what was staged to the store, then to memory, then tells it. Nothing staged is nothing to commit.

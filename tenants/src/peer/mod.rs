@@ -1,6 +1,7 @@
 //! A peer: who it is, where it may come from, how it authenticates, and what it may carry.
 
 mod algorithms;
+mod auth;
 mod child;
 pub(crate) mod claims;
 mod esp_options;
@@ -17,6 +18,7 @@ use ike::Identity;
 use ike::config::Mode;
 
 use algorithms::Allowed;
+pub use auth::Auth;
 pub use child::{ChildSpec, mode_to_proto};
 pub use esp_options::{DontFragment, EspOptions, Mss, Padding};
 pub use ike_spec::{DpdAction, IkeSpec};
@@ -26,7 +28,7 @@ pub use version::{IkeV1, IkeVersion};
 use crate::host_name::HostName;
 use crate::limits;
 use crate::meta::Meta;
-use crate::name::{PeerName, SecretName, TenantName};
+use crate::name::{PeerName, TenantName};
 use crate::remote::RemoteAddress;
 use crate::tenant::display_name;
 use crate::violation::Violations;
@@ -71,13 +73,6 @@ pub struct PeerSpec {
     pub legacy: bool,
 }
 
-/// How both sides authenticate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// With a shared key: the secret of this name, of the same tenant.
-    Psk(SecretName),
-}
-
 /// Who begins a negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartAction {
@@ -114,11 +109,12 @@ impl PeerSpec {
         let local_identity = faults.note("local_identity", parse_identity(&peer.local_identity));
         let remote_identity = faults.note("remote_identity", parse_identity(&peer.remote_identity));
         let remote_addresses = parse_addresses(&peer.remote_addresses, &mut faults);
-        let auth = parse_auth(tenant, peer.auth.as_ref(), &mut faults);
         let start_action = parse_start_action(peer.start_action, &remote_addresses, &mut faults);
         let mut inner = Violations::new();
         let ike = IkeSpec::parse(peer.ike.as_ref(), peer.legacy, &mut inner);
         faults.add_all("ike", inner);
+        let (auth, remote) = (peer.auth.as_ref(), remote_identity.as_ref());
+        let auth = Auth::parse(tenant, auth, &ike.version, remote, &mut faults);
         if let Some(what) = ike.begins().filter(|_| !has_host(&remote_addresses)) {
             faults.add(
                 "remote_addresses",
@@ -149,7 +145,6 @@ impl PeerSpec {
 
     /// As a message, with every default written out.
     pub fn to_proto(&self) -> v1::Peer {
-        let Auth::Psk(secret) = &self.auth;
         let start_action = match self.start_action {
             StartAction::None => v1::StartAction::None,
             StartAction::Start => v1::StartAction::Start,
@@ -160,7 +155,7 @@ impl PeerSpec {
             local_identity: identity_text(&self.local_identity),
             remote_identity: identity_text(&self.remote_identity),
             remote_addresses: self.remote_addresses.iter().map(ToString::to_string).collect(),
-            auth: Some(v1::Auth { method: Some(v1::auth::Method::Psk(secret.to_string())) }),
+            auth: Some(self.auth.to_proto()),
             start_action: start_action.into(),
             ike: Some(self.ike.to_proto()),
             children: self.children.iter().map(ChildSpec::to_proto).collect(),
@@ -241,19 +236,6 @@ fn parse_addresses(texts: &[String], faults: &mut Violations) -> Vec<RemoteAddre
     }
     let parse = |(i, text): (usize, &String)| faults.note(format!("remote_addresses[{i}]"), text.parse());
     texts.iter().enumerate().filter_map(parse).collect()
-}
-
-fn parse_auth(tenant: &TenantName, auth: Option<&v1::Auth>, faults: &mut Violations) -> Option<Auth> {
-    let Some(v1::auth::Method::Psk(secret)) = auth.and_then(|auth| auth.method.as_ref()) else {
-        faults.add("auth", format!("no method; expected psk: {tenant}/secrets/{{secret}}"));
-        return None;
-    };
-    let secret: SecretName = faults.note("auth.psk", secret.parse())?;
-    if secret.tenant() != tenant {
-        faults.add("auth.psk", format!("{secret} is not a secret of {tenant}"));
-        return None;
-    }
-    Some(Auth::Psk(secret))
 }
 
 fn has_host(addresses: &[RemoteAddress]) -> bool {

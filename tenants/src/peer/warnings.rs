@@ -3,8 +3,8 @@
 use ike::config::{Opening, Phase1};
 use ike::verbs::MAX_CANDIDATES;
 
+use crate::peer::PeerSpec;
 use crate::peer::version::{IkeV1, IkeVersion};
-use crate::peer::{Auth, PeerSpec};
 use crate::remote::RemoteAddress;
 
 impl PeerSpec {
@@ -19,9 +19,10 @@ impl PeerSpec {
     }
 
     fn of_aggressive_mode(&self) -> String {
-        let Auth::Psk(secret) = &self.auth;
+        let secrets =
+            self.auth.secrets().map(|(_, secret)| secret.to_string()).collect::<Vec<_>>().join(", ");
         format!(
-            "{}: the identities go in the clear, and whoever asks as {} gets an answer with which the key {secret} can be \
+            "{}: the identities go in the clear, and whoever asks as {} gets an answer with which the key {secrets} can be \
              guessed offline; use IKEv2 or Main Mode if the peer can, else a secret of 20 random characters or more",
             Opening::Aggressive,
             self.remote_identity

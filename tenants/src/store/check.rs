@@ -6,7 +6,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::catalog::Object;
-use crate::peer::Auth;
 use crate::store::disk::{Image, Medium};
 use crate::store::{RedbStore, Row, Store as _, StoreError, Vault};
 
@@ -54,8 +53,9 @@ pub fn check(path: &Path, vault: Option<&Vault>) -> Result<Report, StoreError> {
         let (count, needs) = match object {
             Object::Tenant(_) => (&mut report.tenants, Vec::new()),
             Object::Peer(peer) => {
-                let Auth::Psk(secret) = &peer.spec.auth;
-                (&mut report.peers, vec![peer.name.tenant().to_string(), secret.to_string()])
+                let secrets = peer.spec.auth.secrets().map(|(_, secret)| secret.to_string());
+                let tenant = peer.name.tenant().to_string();
+                (&mut report.peers, std::iter::once(tenant).chain(secrets).collect())
             }
             Object::Secret(secret) => (&mut report.secrets, vec![secret.name.tenant().to_string()]),
             Object::Token(token) => {

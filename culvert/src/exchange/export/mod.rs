@@ -68,6 +68,9 @@ impl Sheet {
 pub(crate) fn export(device: Device, tunnel: &Tunnel) -> Result<Sheet, String> {
     let mut sheet = Sheet::default();
     let tunnel = &with_proposals(tunnel);
+    if tunnel.key == Key::Certificates && device != Device::Strongswan {
+        return Err("it authenticates by certificates, which are exported for strongswan alone".to_owned());
+    }
     match device {
         Device::Strongswan => strongswan::write(tunnel, &mut sheet)?,
         Device::Libreswan => libreswan::write(tunnel, &mut sheet)?,

@@ -2,7 +2,7 @@
 
 use super::{Sheet, culvert_address, quoted_key, without_port};
 use crate::exchange::manifest::identity_text;
-use crate::exchange::model::{Child, Starts, Tunnel, Version};
+use crate::exchange::model::{Child, Key, Starts, Tunnel, Version};
 use crate::exchange::suite::{NO_PFS, Suite};
 
 /// strongSwan's word for a rekeying without a key exchange of its own.
@@ -44,9 +44,10 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     if tunnel.force_udp {
         sheet.line(4, "encap = yes");
     }
+    let by_certificates = tunnel.key == Key::Certificates;
     for (side, identity) in [("local", &tunnel.device.identity), ("remote", &tunnel.culvert.identity)] {
         sheet.line(4, format!("{side} {{"));
-        sheet.line(6, "auth = psk");
+        sheet.line(6, if by_certificates { "auth = pubkey" } else { "auth = psk" });
         sheet.line(6, format!("id = {}", quoted(&identity_text(identity))?));
         sheet.line(4, "}");
     }
@@ -56,6 +57,14 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     }
     for closing in [4, 2, 0] {
         sheet.line(closing, "}");
+    }
+    if by_certificates {
+        sheet.note(format!(
+            "put the certificate of {} into /etc/swanctl/x509, its private key into private, and the authority of Culvert's \
+             certificate into x509ca; what is between them and an authority stays beside it",
+            identity_text(&tunnel.device.identity)
+        ));
+        return Ok(());
     }
     sheet.line(0, "secrets {");
     sheet.line(2, format!("ike-{name} {{"));

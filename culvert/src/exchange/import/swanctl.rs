@@ -177,7 +177,7 @@ fn tunnel(section: &Section, number: usize, notes: &mut Notes) -> Option<Tunnel>
 
 /// What goes without saying.
 const CERTIFICATE: &str =
-    "it authenticates by a certificate: the connection is not taken over, for Culvert knows psk";
+    "it authenticates by a certificate: the connection is not taken over, for only psk is taken over";
 
 /// A side: `None` where it authenticates by something that Culvert does not have.
 fn end(section: &Section, notes: &mut Notes) -> Option<Option<ike::Identity>> {
@@ -189,10 +189,8 @@ fn end(section: &Section, notes: &mut Notes) -> Option<Option<ike::Identity>> {
     for (key, value, place) in &section.values {
         match key.as_str() {
             "auth" if bare(value) != "psk" => {
-                let fault = format!(
-                    "auth = {} is not taken over, nor is the connection: Culvert knows psk",
-                    bare(value)
-                );
+                let fault =
+                    format!("auth = {} is not taken over, nor is the connection: only psk is", bare(value));
                 notes.add(place, fault);
                 return None;
             }

@@ -55,7 +55,7 @@ fn who_does_not_say_how_he_authenticates_has_a_certificate() {
         let text =
             swanctl("", "secret = a").replace(&side("a.example"), local).replace(&side("b.example"), remote);
         let (found, _, notes) = read(Format::Swanctl, &[&text], None);
-        (found.tunnels.len(), notes.iter().any(|note| note.contains("Culvert knows psk")))
+        (found.tunnels.len(), notes.iter().any(|note| note.contains("only psk is")))
     };
     assert_eq!(swanctl("auth = psk\n id = a.example", "auth = psk\n id = b.example"), (1, false));
     assert_eq!(swanctl("id = a.example", "auth = psk"), (0, true));
