@@ -162,3 +162,46 @@ async fn a_connection_that_is_adopted_and_taken_down_in_one_stays_down() {
     assert_eq!(world.state(), (Terminated, "taken down by somebody".to_owned()));
     world.node.shutdown().await;
 }
+
+/// What was ordered last is carried out, and nobody is told that a tunnel is up which is on its way down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_is_ordered_up_while_it_goes_down_is_begun_once_it_is_down() {
+    let world = World::new();
+    let mut up = branch(&world.node, 0);
+    up.until("up", |report| report.up).await;
+    until("shown", || world.state().0 == PeerState::Established).await;
+    let go_on = world.stand_still().await;
+    let control = world.node.control();
+    let (taken_down, begun, ()) = tokio::join!(
+        control.terminate(&world.name, "somebody"),
+        control.initiate(&world.name, None),
+        async { go_on.send(()).unwrap() }
+    );
+    taken_down.unwrap();
+    // Where to it is not configured, which is found out only where it is tried.
+    let begun = begun.unwrap_err().to_string();
+    assert!(begun.contains("it has no address to start to"), "{begun}");
+    assert_eq!(world.state(), (Waiting, String::new()));
+    assert_eq!(world.node.control().peer(&world.name).unwrap().attempts, 1);
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_is_taken_down_after_all_is_not_begun() {
+    let world = World::new();
+    let mut up = branch(&world.node, 0);
+    up.until("up", |report| report.up).await;
+    until("shown", || world.state().0 == PeerState::Established).await;
+    let go_on = world.stand_still().await;
+    let control = world.node.control();
+    let (first, begun, again, ()) = tokio::join!(
+        control.terminate(&world.name, "somebody"),
+        control.initiate(&world.name, None),
+        control.terminate(&world.name, "another"),
+        async { go_on.send(()).unwrap() }
+    );
+    first.and(again).unwrap();
+    assert!(begun.unwrap_err().to_string().contains("taken down by another"));
+    assert_eq!(world.state(), (Terminated, "taken down by another".to_owned()));
+    world.node.shutdown().await;
+}
