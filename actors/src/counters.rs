@@ -63,7 +63,7 @@ impl Drop for Inside {
 }
 
 /// What has become of the IKE messages that the router has received: each is counted by exactly one of these.
-pub const IKE_OUTCOMES: [&str; 19] = [
+pub const IKE_OUTCOMES: [&str; 22] = [
     "ike_malformed",
     "ike_unknown_spi",
     "ike_passed_on",
@@ -72,6 +72,9 @@ pub const IKE_OUTCOMES: [&str; 19] = [
     "ike_taken",
     "ike_answered_again",
     "ike_overload",
+    "ike_awaited_full",
+    "ike_awaited_share",
+    "ike_awaited_late",
     "ike_init_accepted",
     "ike_init_no_peer",
     "ike_init_refused",
@@ -106,6 +109,12 @@ counters! {
     ike_taken => "ike_taken",
     /// Dropped because the mailbox that they are for is full.
     ike_overload => "ike_overload",
+    /// For a slot that is on its way here, and dropped because so much waits for it, or for all that come.
+    awaited_full => "ike_awaited_full",
+    /// For a slot that is on its way here, and dropped because so much from the same source waits for it.
+    awaited_share => "ike_awaited_share",
+    /// Dropped because the slot that they waited for had not come in time.
+    awaited_late => "ike_awaited_late",
     /// First messages that began a negotiation.
     init_accepted => "ike_init_accepted",
     /// First messages from where no peer is configured.

@@ -187,10 +187,14 @@ fn wait(env: &NodeEnv, receivers: Receivers, datagram: IkeDatagram) -> Option<Ik
     if env.others.0.is_none() {
         return Some(datagram);
     }
-    match env.awaited.keep(receivers, datagram, Instant::now()) {
+    match env.awaited.keep(receivers, datagram, Instant::now(), &env.counters.awaited_late) {
         Kept::Waits => None,
         Kept::Full => {
-            env.counters.ike_overload.up();
+            env.counters.awaited_full.up();
+            None
+        }
+        Kept::Share => {
+            env.counters.awaited_share.up();
             None
         }
         // It may have come since it was looked for.
@@ -206,7 +210,7 @@ fn wait(env: &NodeEnv, receivers: Receivers, datagram: IkeDatagram) -> Option<Ik
 
 /// All of a slot goes on here, or does not come: hands over what has waited for it.
 pub(crate) fn waited(env: &NodeEnv, slot: u8) {
-    for (receivers, datagram) in env.awaited.close(slot, Instant::now()) {
+    for (receivers, datagram) in env.awaited.close(slot, Instant::now(), &env.counters.awaited_late) {
         match receivers.find(|spi| env.registry.ike.get(&spi)) {
             Some(to) => hand_over(env, &to, datagram),
             None => env.counters.ike_unknown_spi.up(),

@@ -10,7 +10,7 @@ use ike::supervise::{ConnId, State};
 use super::PeerActor;
 use crate::mailbox::deliver;
 use crate::span::SpanContext;
-use crate::vocabulary::{Do, Outcome, RekeyTarget, Reply};
+use crate::vocabulary::{Do, Outcome, Refusal, RekeyTarget, Reply};
 
 /// Commands of the API that wait for one peer. A client that asks more often is told to wait.
 const MAX_WAITERS: usize = 64;
@@ -63,6 +63,10 @@ impl PeerActor {
 
     /// Answers everybody who waits for this.
     pub(super) fn resolve(&mut self, wait: Wait, outcome: Outcome) {
+        if wait == Wait::Up && self.up_after && outcome != Err(Refusal::Moved) {
+            // It is about a connection that is on its way down, and they wait for the next.
+            return;
+        }
         let (due, rest) = std::mem::take(&mut self.waiters).into_iter().partition(|w| w.wait == wait);
         self.waiters = rest;
         // Once the board shows it: who asked looks there next.
@@ -156,6 +160,14 @@ impl PeerActor {
             return;
         }
         self.parent = parent;
+        if !self.comes_after() {
+            self.bring_up(ctx);
+        }
+        self.settle(ctx);
+    }
+
+    /// Begins, or asks for what is missing of a tunnel that is up.
+    pub(super) fn bring_up(&mut self, ctx: &mut Context<Self>) {
         self.view_mut().state_reason.clear();
         match self.supervisor.current() {
             Some(id) => {
@@ -172,7 +184,6 @@ impl PeerActor {
             None if self.supervisor.try_now() => self.start_connection(ctx),
             None => {}
         }
-        self.settle(ctx);
     }
 
     /// Rekeys the IKE_SA, or the Child SA of a name, or all of them.

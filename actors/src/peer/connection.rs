@@ -176,10 +176,10 @@ impl PeerActor {
             self.history().step(id, "comes from another node, and is older than the one in use");
             return self.dispose(Disposal::Close(id));
         }
-        let closing = self.conns.get(&id).is_some_and(|conn| conn.closing);
-        if initiator && closing && self.supervisor.state() == State::Terminated {
-            // Its end was ordered while the peer's last answer was on its way here, and is on its way there.
-            return self.history().step(id, "is taken down already");
+        if self.conns.get(&id).is_some_and(|conn| conn.closing) {
+            // Its end was ordered while the peer's last answer was on its way here, or right behind its coming from the reception, and is on its
+            // way there. It is nobody's tunnel any more, and what was ordered stands.
+            return self.history().step(id, "is on its way down already");
         }
         // The news of one that has moved was told when it was new, perhaps to who has a newer one by now.
         if contested || !new.moved {

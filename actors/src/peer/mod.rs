@@ -99,6 +99,8 @@ pub(crate) struct PeerActor {
     given: Option<Given>,
     /// A connection that came up in this turn.
     news: Option<News>,
+    /// It was ordered up while what was up is on its way down.
+    up_after: bool,
     /// When it was taken down by command, until it is up again anywhere.
     taken_down: Option<TakenDown>,
     /// One comes from another node after it was told that yet another has one.
@@ -161,6 +163,7 @@ impl PeerActor {
             lead_ends: None,
             given: None,
             news: None,
+            up_after: false,
             taken_down: None,
             contested: false,
             hold: None,
@@ -175,6 +178,7 @@ impl PeerActor {
 
     /// Whatever has changed: the others are told of it, the alarm is set by it, and the board shows it.
     fn settle(&mut self, ctx: &mut Context<Self>) {
+        self.begin_after(ctx);
         let up = self.supervisor.state() == State::Established;
         if self.env.homes.note(&mut self.hold, self.peer.uid, up) {
             self.replan();

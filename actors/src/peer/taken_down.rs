@@ -36,6 +36,7 @@ impl PeerActor {
         }
         tracing::info!(peer = %self.peer.name, by, "taken down by command");
         self.supervisor.terminate();
+        self.up_after = false;
         let beside = self.is_beside();
         self.taken_down = Some(TakenDown { at: Instant::now(), beside });
         self.recall = false;
@@ -48,6 +49,30 @@ impl PeerActor {
             self.resolve(Wait::Down, Ok(()));
         }
         self.settle(ctx);
+    }
+
+    /// Whether what is up, or is being made, has been told to close and has not said yet that it has ended. It can come to nothing that is asked for
+    /// now, and where it was the only one its end decides who begins next.
+    fn is_going_down(&self) -> bool {
+        let closing = |id| self.conns.get(&id).is_some_and(|conn| conn.closing);
+        self.supervisor.current().is_none_or(closing) && self.conns.values().any(|c| c.closing && !c.down)
+    }
+
+    /// Ordered up. Whether that waits for what is on its way down.
+    pub(super) fn comes_after(&mut self) -> bool {
+        self.up_after = self.is_going_down();
+        self.up_after
+    }
+
+    /// Begins what was ordered while the one before was on its way down, once that is down.
+    pub(super) fn begin_after(&mut self, ctx: &mut Context<Self>) {
+        if !self.up_after || self.is_going_down() {
+            return;
+        }
+        self.up_after = false;
+        if !self.leaving && !self.was_given_away() {
+            self.bring_up(ctx);
+        }
     }
 
     /// It was ordered up elsewhere, or what another node was to take down is up all the same.

@@ -1,7 +1,7 @@
 //! Tunnels that are taken down by command while another node has them, or gets them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use actors::{HomeRule, Rival, Whereabouts};
@@ -13,7 +13,10 @@ use crate::others::{Among, NODE};
 
 /// Whether another node says that it has the tunnel, and how often that was asked.
 #[derive(Clone, Default)]
-struct Rule(Arc<(AtomicBool, AtomicUsize)>);
+struct Rule(Arc<(AtomicBool, AtomicUsize)>, Stall);
+
+/// Who asks next says that he does, and waits.
+type Stall = Arc<Mutex<Option<(tokio::sync::oneshot::Sender<()>, mpsc::Receiver<()>)>>>;
 
 impl HomeRule for Rule {
     fn elsewhere(&self, _: u64, _: bool) -> Option<String> {
@@ -21,6 +24,11 @@ impl HomeRule for Rule {
     }
 
     fn holder(&self, _: u64) -> Option<String> {
+        let stall = self.1.lock().unwrap().take();
+        if let Some((waits, go_on)) = stall {
+            let _ = waits.send(());
+            let _ = go_on.recv();
+        }
         let (held, asked) = &*self.0;
         let holder = held.load(Ordering::Relaxed).then(|| "b".to_owned());
         asked.fetch_add(1, Ordering::Relaxed);
@@ -57,6 +65,15 @@ impl World {
     fn state(&self) -> (PeerState, String) {
         let view = self.node.control().peer(&self.name).unwrap();
         (view.state, view.state_reason.clone())
+    }
+
+    /// The peer's actor stands still until this is told, or dropped: what comes for it meanwhile it finds together.
+    async fn stand_still(&self) -> mpsc::Sender<()> {
+        let ((waits, waited), (tell, go_on)) = (tokio::sync::oneshot::channel(), mpsc::channel());
+        *self.rule.1.lock().unwrap() = Some((waits, go_on));
+        self.news.these([self.uid]);
+        waited.await.unwrap();
+        tell
     }
 
     async fn keep_down(&self) {
@@ -123,5 +140,68 @@ async fn what_another_node_does_not_take_down_is_not_kept_down() {
     assert_eq!(world.state().0, PeerState::Established);
     world.node.control().terminate(&world.name, "somebody").await.unwrap();
     assert_eq!(world.state().0, Terminated);
+    world.node.shutdown().await;
+}
+
+/// Whoever takes it down need not know that it has just come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_adopted_and_taken_down_in_one_stays_down() {
+    let world = World::new();
+    until("there", || world.node.control().peer(&world.name).is_some()).await;
+    let go_on = world.stand_still().await;
+    let _coming = branch(&world.node, 0);
+    until("handed over", || {
+        let status = world.node.control().node_status();
+        status.counters.get("ike_init_accepted") == Some(&1) && status.half_open == 0
+    })
+    .await;
+    let control = world.node.control();
+    let (taken_down, ()) =
+        tokio::join!(control.terminate(&world.name, "somebody"), async { go_on.send(()).unwrap() });
+    taken_down.unwrap();
+    assert_eq!(world.state(), (Terminated, "taken down by somebody".to_owned()));
+    world.node.shutdown().await;
+}
+
+/// What was ordered last is carried out, and nobody is told that a tunnel is up which is on its way down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_is_ordered_up_while_it_goes_down_is_begun_once_it_is_down() {
+    let world = World::new();
+    let mut up = branch(&world.node, 0);
+    up.until("up", |report| report.up).await;
+    until("shown", || world.state().0 == PeerState::Established).await;
+    let go_on = world.stand_still().await;
+    let control = world.node.control();
+    let (taken_down, begun, ()) = tokio::join!(
+        control.terminate(&world.name, "somebody"),
+        control.initiate(&world.name, None),
+        async { go_on.send(()).unwrap() }
+    );
+    taken_down.unwrap();
+    // Where to it is not configured, which is found out only where it is tried.
+    let begun = begun.unwrap_err().to_string();
+    assert!(begun.contains("it has no address to start to"), "{begun}");
+    assert_eq!(world.state(), (Waiting, String::new()));
+    assert_eq!(world.node.control().peer(&world.name).unwrap().attempts, 1);
+    world.node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_is_taken_down_after_all_is_not_begun() {
+    let world = World::new();
+    let mut up = branch(&world.node, 0);
+    up.until("up", |report| report.up).await;
+    until("shown", || world.state().0 == PeerState::Established).await;
+    let go_on = world.stand_still().await;
+    let control = world.node.control();
+    let (first, begun, again, ()) = tokio::join!(
+        control.terminate(&world.name, "somebody"),
+        control.initiate(&world.name, None),
+        control.terminate(&world.name, "another"),
+        async { go_on.send(()).unwrap() }
+    );
+    first.and(again).unwrap();
+    assert!(begun.unwrap_err().to_string().contains("taken down by another"));
+    assert_eq!(world.state(), (Terminated, "taken down by another".to_owned()));
     world.node.shutdown().await;
 }

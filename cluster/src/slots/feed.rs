@@ -5,6 +5,7 @@
 //! matter which. If the strike-out is made all the same, late or by a question that nobody waits for any more, nobody takes over by this term;
 //! if the standby takes over, it goes on with all that it has acknowledged.
 
+use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 
 use super::inner::AGAIN;
 use super::pending::{Item, Pending};
-use super::record::{Changed, Slot};
+use super::record::{Changed, Process, Slot};
 use super::replica::{Own, PATIENCE, Replica, Wish};
 use super::row::{Telling, cut};
 use super::vault::{MAX_OCTETS, TOO_LARGE};
@@ -35,6 +36,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Tells in a row that fail before a standby that has not taken all yet is given up: nothing waits for it, and what it has taken need not be told
 /// again. With the pauses in between some two seconds, of one that refuses at once a third of one.
 const TRIES: u32 = 4;
+/// So often a standby may fail within [`STEADY`], whatever it answers in between, as long as another could take its place. Each time all that is said
+/// waits for up to [`PATIENCE`] and a pause. A node that is late for a moment, or loses a segment of TCP, fails once or twice.
+const FAILURES: usize = 5;
+const STEADY: Duration = Duration::from_secs(10);
 /// How long a standby that does not answer is left its turn: as long as it takes to notice that nobody is heard, and some.
 const YIELD: Duration = if cfg!(test) { Duration::from_millis(100) } else { Duration::from_millis(800) };
 
@@ -68,6 +73,8 @@ pub(super) struct Trouble {
     failing: bool,
     /// So often in a row.
     tries: u32,
+    /// When it began to fail, the last [`FAILURES`] times.
+    failed: VecDeque<Instant>,
     /// It keeps nothing of the slot any more, or not all of what waits: it is told nothing.
     hopeless: bool,
     /// Since when it is left its turn.
@@ -88,7 +95,8 @@ impl Feed {
         loop {
             let (wish, now) = (self.wish.latest(), Instant::now());
             let failing = self.trouble.failing && (self.trouble.tries >= TRIES || !self.is_patient());
-            let active = failing || self.trouble.hopeless || wish.unwanted || wish.overrun;
+            let active =
+                failing || self.trouble.hopeless || wish.unwanted || wish.overrun || self.is_unsteady(now);
             if wish.overrun && !self.whole {
                 self.refused("more waits for it than may");
             }
@@ -163,6 +171,14 @@ impl Feed {
         !self.whole && !gated()
     }
 
+    /// Whether the standby has failed so often of late, though it answers in between, that another one is to have the slot, and there is one.
+    fn is_unsteady(&self, now: Instant) -> bool {
+        let failed = &self.trouble.failed;
+        let often = failed.len() >= FAILURES && failed.front().is_some_and(|first| now < *first + STEADY);
+        let standby = self.record.standby.as_ref().filter(|_| self.whole && often);
+        standby.is_some_and(|standby| self.inner.replacement(self.record.number, standby).is_some())
+    }
+
     fn tell(&mut self, now: Instant) -> Later<'static, Told> {
         self.next = now + PACE;
         self.batch += 1;
@@ -191,6 +207,12 @@ impl Feed {
         let is_too_large = reason.ends_with(TOO_LARGE);
         self.trouble.tries = self.trouble.tries.saturating_add(1);
         let first = !std::mem::replace(&mut self.trouble.failing, true);
+        if first && self.whole {
+            self.trouble.failed.push_back(now);
+            if self.trouble.failed.len() > FAILURES {
+                self.trouble.failed.pop_front();
+            }
+        }
         let gives_up = if self.is_patient() { is_too_large || self.trouble.tries == TRIES } else { first };
         if gives_up {
             self.refused(&reason);
@@ -241,6 +263,15 @@ impl Feed {
         }
     }
 
+    /// Another one is to be the standby.
+    fn give_way(&self, standby: &Process) {
+        let (slot, node) = (self.record.number, standby.node.as_str());
+        tracing::warn!(slot, standby = node, "the standby fails again and again: another one is asked");
+        if let Some(own) = self.inner.mine().get_mut(&slot) {
+            own.rests.is_unsteady(standby.clone());
+        }
+    }
+
     /// From when on etcd is asked to strike the standby out.
     fn strikes_at(&self, wish: Wish, now: Instant) -> Instant {
         let since = self.trouble.since.unwrap_or(now);
@@ -257,9 +288,13 @@ impl Feed {
         self.trouble.strike = None;
         match made {
             Ok(Changed::Done(_)) => {
-                let is_no_help = self.trouble.failing || self.wish.latest().overrun;
+                let is_unsteady = self.is_unsteady(Instant::now());
+                let is_no_help = is_unsteady || self.trouble.failing || self.wish.latest().overrun;
                 let standby = self.record.standby.as_ref().filter(|_| is_no_help && !self.trouble.hopeless);
                 standby.into_iter().for_each(|standby| self.inner.is_unfit(&standby.node));
+                if let (true, Some(standby)) = (is_unsteady, standby) {
+                    self.give_way(standby);
+                }
                 Some(Kept::Free)
             }
             Ok(Changed::Other(Some(slot))) if slot.owner != self.inner.own => Some(Kept::Lost),

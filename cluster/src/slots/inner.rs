@@ -243,10 +243,29 @@ impl Inner {
         self.best(number, |process| self.fits(&process.node))
     }
 
-    /// The other node that is to be asked whether it is a slot's standby: none of those that have refused it of late.
+    /// The other node that is to be asked whether it is a slot's standby: none of those that have refused it of late, and one that fails again
+    /// and again only where there is no other.
     pub(super) fn candidate(&self, number: u8) -> Option<Process> {
-        let rests = |process: &Process| self.mine().get(&number).is_some_and(|own| own.rests.has(process));
-        self.best(number.into(), |process| self.fits(&process.node) && !rests(process))
+        self.steady(number, |_| true)
+            .or_else(|| self.best(number.into(), |process| self.may_have(number, process)))
+    }
+
+    /// The other node that is to be asked instead of one that is a slot's standby and fails again and again.
+    pub(super) fn replacement(&self, number: u8, of: &Process) -> Option<Process> {
+        self.steady(number, |process| process != of)
+    }
+
+    fn steady(&self, number: u8, fits: impl Fn(&Process) -> bool) -> Option<Process> {
+        let is_steady =
+            |process: &Process| self.mine().get(&number).is_none_or(|own| own.rests.is_steady(process));
+        self.best(number.into(), |process| {
+            fits(process) && self.may_have(number, process) && is_steady(process)
+        })
+    }
+
+    /// Whether a process may be asked whether it is a slot's standby.
+    fn may_have(&self, number: u8, process: &Process) -> bool {
+        self.fits(&process.node) && !self.mine().get(&number).is_some_and(|own| own.rests.has(process))
     }
 
     /// The other node that a slot is to go to now: better to one that has not answered of late than to nobody.

@@ -1,4 +1,5 @@
-//! How long a slot goes without a standby that has refused it: all of it is told each time, and etcd is written to.
+//! How long a slot goes without a standby that has refused it: all of it is told each time, and etcd is written to. And how long another one is
+//! preferred to one that has it and fails again and again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,12 +16,17 @@ const LONGEST_TOO_LARGE: Duration = Duration::from_secs(600);
 /// The same at most of one process that did not take all of it: it may be of another version, and then stays so. One that was only slow has
 /// a slot again soon.
 const LONGEST: Duration = Duration::from_secs(20);
+/// How long others are preferred to one that failed again and again. Where it is this node that loses what it sends, they all do, and the slot is
+/// told as a whole to one after the other no more often than that.
+const UNSTEADY: Duration = Duration::from_secs(60);
 
 /// Who rests, of one slot.
 #[derive(Default)]
 pub(super) struct Rests {
     /// By process; without one: all of them.
     of: BTreeMap<Option<Process>, Rest>,
+    /// Who had it and failed again and again, and until when that counts.
+    unsteady: BTreeMap<Process, Instant>,
 }
 
 #[derive(Clone, Copy)]
@@ -41,6 +47,18 @@ impl Rests {
         let pause = before.map_or(first, |pause| (pause * 2).min(longest));
         self.of.insert(of, Rest { pause, until: now + pause });
         (pause, before.is_none())
+    }
+
+    /// A process was the standby, and failed again and again.
+    pub(super) fn is_unsteady(&mut self, process: Process) {
+        let now = Instant::now();
+        self.unsteady.retain(|_, until| now < *until);
+        self.unsteady.insert(process, now + UNSTEADY);
+    }
+
+    /// Whether a process has not failed again and again of late.
+    pub(super) fn is_steady(&self, process: &Process) -> bool {
+        self.unsteady.get(process).is_none_or(|until| *until <= Instant::now())
     }
 
     /// A process has taken all of the slot.

@@ -1,6 +1,9 @@
 //! The highest rate of datagrams at which none is lost.
 //!
 //! Single datagrams, as most senders have them, and paced evenly; the receiver takes what comes by many at a time.
+//!
+//! The sender is one thread, and comes to its own end where datagrams are small: some hundred thousand calls a second, whatever their size, with all
+//! that the system does of the path within a call. Where that is what ends the search the path may take more, and the figure says so.
 
 use std::fs::File;
 use std::io::{self, IoSliceMut};
@@ -46,38 +49,62 @@ pub(crate) struct Trial {
     pub(crate) rate: f64,
     /// Whether all arrived.
     pub(crate) whole: bool,
+    /// The path has told the sender that it is at its end, which then waited for it.
+    pub(crate) pushed_back: bool,
+}
+
+/// The highest rate that was found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Highest {
+    /// Datagrams a second.
+    rate: f64,
+    /// Nothing was lost at what the sender came to: it says what that can, and of the path that it takes so much.
+    by_sender: bool,
+}
+
+/// What a path takes without loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Udp {
+    /// Mbit/s of payload.
+    pub(crate) mbps: f64,
+    /// It may take more, which this sender cannot send.
+    pub(crate) at_least: bool,
 }
 
 /// Finds the highest rate: the rate of the best trial without loss, in datagrams a second. What fails is tried once more: a hiccup of
 /// the machine, early on, would say the rest of the figure.
-pub(crate) fn search(mut trial: impl FnMut(f64) -> Result<Trial, LabError>) -> Result<f64, LabError> {
-    let (mut low, mut high, mut best) = (0.0, FIRST, 0.0f64);
-    let mut good = |rate: f64, best: &mut f64| {
+pub(crate) fn search(mut trial: impl FnMut(f64) -> Result<Trial, LabError>) -> Result<Highest, LabError> {
+    // As long as nothing has failed nobody knows where the path ends. After that the last rate that failed says it: it is the lowest of them.
+    let (mut low, mut high, mut highest) = (0.0, FIRST, Highest { rate: 0.0, by_sender: true });
+    let mut good = |rate: f64, highest: &mut Highest| {
+        let mut by_sender = false;
         for _ in 0..TRIALS {
             let outcome = trial(rate)?;
             if outcome.whole && outcome.rate >= REACHED * rate {
-                *best = best.max(outcome.rate);
+                highest.rate = highest.rate.max(outcome.rate);
                 return Ok(true);
             }
+            by_sender |= outcome.whole && !outcome.pushed_back;
         }
+        highest.by_sender = by_sender;
         Ok::<bool, LabError>(false)
     };
-    while high < HIGHEST && good(high, &mut best)? {
+    while high < HIGHEST && good(high, &mut highest)? {
         (low, high) = (high, high * 2.0);
     }
     for _ in 0..HALVINGS {
         let middle = f64::midpoint(low, high);
-        if good(middle, &mut best)? {
+        if good(middle, &mut highest)? {
             low = middle;
         } else {
             high = middle;
         }
     }
-    Ok(best)
+    Ok(highest)
 }
 
-/// Mbit/s of payload without loss between two addresses inside.
-pub(crate) fn lossless(lab: &Lab, [near, far]: [IpAddr; 2], size: u16) -> Result<f64, LabError> {
+/// What is not lost between two addresses inside.
+pub(crate) fn lossless(lab: &Lab, [near, far]: [IpAddr; 2], size: u16) -> Result<Udp, LabError> {
     let [left, right] = SIDES;
     let receiver = within(right, move || bound(SocketAddr::new(far, PORT)))?;
     let sender = within(left, move || {
@@ -91,7 +118,7 @@ pub(crate) fn lossless(lab: &Lab, [near, far]: [IpAddr; 2], size: u16) -> Result
         number += 1;
         try_rate(&sender, &receiver, number, size, rate).about("datagrams")
     })?;
-    Ok(best * f64::from(size) * 8.0 / 1e6)
+    Ok(Udp { mbps: best.rate * f64::from(size) * 8.0 / 1e6, at_least: best.by_sender })
 }
 
 /// Does something in a network namespace: a socket stays where it was made.
@@ -135,18 +162,25 @@ fn try_rate(
         thread::sleep(SETTLE);
         over.store(true, Ordering::Relaxed);
         let arrived = counting.join().unwrap_or_else(|_| Err(io::Error::other("the receiver panicked")))?;
-        let (sent, elapsed) = sent?;
-        Ok(Trial { rate: sent as f64 / elapsed.as_secs_f64(), whole: arrived >= sent })
+        let Sent { sent, elapsed, pushed_back } = sent?;
+        Ok(Trial { rate: sent as f64 / elapsed.as_secs_f64(), whole: arrived >= sent, pushed_back })
     })
 }
 
-fn send(sender: &UdpSocket, datagram: &[u8], rate: f64) -> io::Result<(u64, Duration)> {
+/// What a sender has come to.
+struct Sent {
+    sent: u64,
+    elapsed: Duration,
+    pushed_back: bool,
+}
+
+fn send(sender: &UdpSocket, datagram: &[u8], rate: f64) -> io::Result<Sent> {
     let begin = Instant::now();
-    let mut sent = 0u64;
+    let (mut sent, mut pushed_back) = (0u64, false);
     loop {
         let elapsed = begin.elapsed();
         if elapsed >= TRIAL {
-            return Ok((sent, elapsed));
+            return Ok(Sent { sent, elapsed, pushed_back });
         }
         // Rates are positive and far below what an integer holds.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -155,7 +189,10 @@ fn send(sender: &UdpSocket, datagram: &[u8], rate: f64) -> io::Result<(u64, Dura
             match sys::send_many(sender, datagram, usize::try_from(due - sent).unwrap_or(usize::MAX)) {
                 Ok(count) => sent += count as u64,
                 // The device's queue is full: the path is at its end, and the rate will not be reached.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => break,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN)) => {
+                    pushed_back = true;
+                    break;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -191,8 +228,33 @@ mod tests {
     use super::*;
 
     /// A path that loses what is above a rate, behind a sender that comes to another at most.
+    fn searched(path: f64, sender: f64) -> Highest {
+        let sent = |rate: f64| rate.min(sender);
+        let trial = |rate| Trial { rate: sent(rate), whole: sent(rate) <= path, pushed_back: false };
+        search(|rate| Ok(trial(rate))).unwrap()
+    }
+
     fn found(path: f64, sender: f64) -> f64 {
-        search(|rate| Ok(Trial { rate: rate.min(sender), whole: rate.min(sender) <= path })).unwrap()
+        searched(path, sender).rate
+    }
+
+    #[test]
+    fn it_is_told_whether_the_path_or_the_sender_was_the_bound() {
+        let by_sender = |path, sender| searched(path, sender).by_sender;
+        assert!(!by_sender(77_777.0, f64::INFINITY) && !by_sender(77_777.0, 90_000.0));
+        assert!(by_sender(77_777.0, 60_000.0) && by_sender(f64::INFINITY, 90_000.0));
+        // Nothing ever failed.
+        assert!(by_sender(f64::INFINITY, f64::INFINITY));
+        // Nothing arrives at all, or not even what is tried first can be sent.
+        assert!(!by_sender(0.0, f64::INFINITY) && by_sender(f64::INFINITY, 100.0));
+    }
+
+    #[test]
+    fn a_path_that_pushes_back_is_the_bound() {
+        let path = 77_777.0;
+        let best =
+            search(|rate| Ok(Trial { rate: rate.min(path), whole: true, pushed_back: rate > path })).unwrap();
+        assert!(!best.by_sender && best.rate <= path && best.rate >= path * 0.93, "{best:?}");
     }
 
     #[test]
@@ -202,9 +264,9 @@ mod tests {
             let mut number = 0;
             let best = search(|rate| {
                 number += 1;
-                Ok(Trial { rate, whole: rate <= path && number != hiccup })
+                Ok(Trial { rate, whole: rate <= path && number != hiccup, pushed_back: false })
             });
-            assert_eq!(best.unwrap(), found(path, f64::INFINITY), "in trial {hiccup}");
+            assert_eq!(best.unwrap(), searched(path, f64::INFINITY), "in trial {hiccup}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::contestants::Name;
 use super::responders::Kind;
-use super::stats::{Goal, Lack, Row, Spread};
+use super::stats::{Bound, Goal, Lack, Row, Spread};
 use super::turn::{Results, Turn};
 
 /// What a figure of ours is compared with.
@@ -32,7 +32,7 @@ fn row(
     let reached = values.map_or_else(|| Spread::of(ours), |theirs| Spread::of_ratios(ours, theirs));
     let reached = reached.map_err(|lack| if left_out { Lack::LeftOut } else { lack });
     let zeros = values.into_iter().flatten().filter(|theirs| **theirs == 0.0).count();
-    Row { name, title: title.to_owned(), goal, reached, zeros }
+    Row { name, title: title.to_owned(), goal, reached, zeros, bound: Bound::Exact }
 }
 
 /// All rows.
@@ -45,7 +45,10 @@ pub(crate) fn rows(results: &Results) -> Vec<Row> {
         let of = |who| results.of(who, pick);
         row(results, names, goal, &of(Name::Culvert), &Theirs::Of(who, of(who)))
     };
-    let udp = |names, goal, who| turn(names, goal, |turn| turn.udp, who);
+    let udp = |names, goal, who| {
+        let bound = Bound::of((results.udp_at_least(Name::Culvert), results.udp_at_least(who)));
+        Row { bound, ..turn(names, goal, Turn::udp_mbps, who) }
+    };
     let ping = |names, goal, who| turn(names, goal, |turn| turn.ping, who);
     let micros = |who, kind| results.costs(who, kind, |cost| cost.micros);
     let octets = |who| results.costs(who, Kind::Ikev2, |cost| cost.octets);

@@ -10,7 +10,7 @@ use super::goals;
 use super::iperf::Tcp;
 use super::lab::LabError;
 use super::responders::{Cost, Kind};
-use super::stats::{Goal, Row, median};
+use super::stats::{Bound, Goal, Row, median};
 use super::turn::{Results, Turn};
 use crate::Output;
 use crate::engine::output::print;
@@ -39,13 +39,15 @@ fn text(results: &Results, rows: &[Row]) -> String {
                 continue;
             }
             let of = |pick: fn(&Turn) -> Option<f64>| median(&results.of(name, pick));
+            let udp = of(Turn::udp_mbps);
+            let sign = if results.udp_at_least(name) { Bound::AtLeast } else { Bound::Exact }.sign();
             table.add_row([
                 name.text().to_owned(),
                 cell(of(|turn| turn.mbps(1)), 0),
                 cell(of(|turn| turn.tcp1.map(|tcp| tcp.again as f64)), 0),
                 cell(of(|turn| turn.mbps(4)), 0),
                 cell(of(|turn| turn.tcp4.map(|tcp| tcp.again as f64)), 0),
-                cell(of(|turn| turn.udp), 0),
+                format!("{}{}", udp.map_or("", |_| sign), cell(udp, 0)),
                 cell(of(|turn| turn.ping), 2),
                 cell(of(|turn| turn.cpu).filter(|cpu| *cpu > 0.0), 2),
             ]);
@@ -82,13 +84,18 @@ fn text(results: &Results, rows: &[Row]) -> String {
             (Err(lack), _) => lack.text(),
             (Ok(_), Some(true)) => "ok",
             (Ok(_), Some(false)) => "missed",
+            (Ok(_), None) if row.goal != Goal::None => "open",
             (Ok(_), None) => "",
         };
         let reached = row.reached.ok();
         table.add_row([
             row.title.clone(),
             goal,
-            cell(reached.map(|spread| spread.median), digits),
+            format!(
+                "{}{}",
+                reached.map_or("", |_| row.bound.sign()),
+                cell(reached.map(|spread| spread.median), digits)
+            ),
             cell(reached.map(|spread| spread.min), digits),
             cell(reached.map(|spread| spread.max), digits),
             met.to_owned(),
@@ -127,7 +134,8 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
         };
         let number = |pick: fn(&Turn) -> Option<f64>| by_round(turns, |turn| pick(turn).map(Value::from));
         json!({
-            "tcp1": tcp(|turn| turn.tcp1), "tcp4": tcp(|turn| turn.tcp4), "udpMbps": number(|turn| turn.udp),
+            "tcp1": tcp(|turn| turn.tcp1), "tcp4": tcp(|turn| turn.tcp4), "udpMbps": number(Turn::udp_mbps),
+            "udpAtLeast": by_round(turns, |turn| turn.udp.map(|udp| udp.at_least.into())),
             "pingMillis": number(|turn| turn.ping), "cpuSecondsPerGigabyte": number(|turn| turn.cpu),
         })
     };
@@ -186,7 +194,12 @@ fn warnings(results: &Results, rows: &[Row]) -> Vec<String> {
             row.title, row.zeros
         )
     });
-    results.failed.iter().cloned().chain(zeros).chain(debug).collect()
+    let by_sender = rows.iter().any(|row| row.reached.is_ok() && row.bound != Bound::Exact)
+        || results.by.keys().any(|name| results.udp_at_least(*name));
+    let hint =
+        "UDP: ≥ is what the sender could send, and nothing of it was lost; a larger --size finds the end";
+    let by_sender = by_sender.then(|| hint.to_owned());
+    results.failed.iter().cloned().chain(zeros).chain(by_sender).chain(debug).collect()
 }
 
 fn machine_line() -> String {
@@ -209,6 +222,7 @@ fn kernel() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::blast::Udp;
     use super::*;
 
     fn results() -> Results {
@@ -270,15 +284,45 @@ mod tests {
         assert!(text.contains("round 1: culvert: culvertd is not there"), "{text}");
         let turns = &results.by[&Name::Culvert];
         assert_eq!(by_round(turns, |turn| turn.ping.map(Value::from)), json!([null, 0.3]));
-        assert_eq!(by_round(turns, |turn| turn.udp.map(Value::from)), json!([]));
+        assert_eq!(by_round(turns, |turn| turn.udp_mbps().map(Value::from)), json!([]));
+    }
+
+    fn udp(mbps: f64) -> Udp {
+        Udp { mbps, at_least: false }
+    }
+
+    #[test]
+    fn what_the_sender_could_send_is_not_told_as_what_the_path_takes() {
+        let mut results = results();
+        for turn in results.by.get_mut(&Name::Culvert).into_iter().flatten() {
+            turn.udp = Some(Udp { at_least: true, ..udp(400.0) });
+        }
+        results.by.insert(Name::Strongswan, vec![Turn { udp: Some(udp(80.0)), ..Turn::default() }; 2]);
+        results.by.insert(Name::Boringtun, vec![Turn { udp: Some(udp(90.0)), ..Turn::default() }; 2]);
+        let rows = goals::rows(&results);
+        let told = text(&results, &rows);
+        let line = |of: &str| told.lines().find(|line| line.contains(of)).unwrap_or_default().to_owned();
+        assert!(line("│ culvert ").contains("≥ 400") && !line("│ strongswan ").contains('≥'), "{told}");
+        // At least five times as much is perhaps six times, and at least four and a half times is four times.
+        let row = line("UDP without loss / strongSwan");
+        assert!(row.contains("≥ 5.00") && row.contains("open"), "{told}");
+        let row = line("UDP without loss / boringtun");
+        assert!(row.contains("≥ 4.44") && row.contains("ok"), "{told}");
+        assert!(told.contains("what the sender could send"), "{told}");
+        let object = object(&results, &crate::engine::words::arguments(""), &rows);
+        assert_eq!(object["results"]["culvert"]["udpAtLeast"], json!([true, true]));
+        assert_eq!(object["results"]["strongswan"]["udpAtLeast"], json!([false, false]));
+        assert_eq!(object["ratios"]["udp_vs_strongswan"]["bound"], "atLeast");
+        assert!(object["ratios"]["udp_vs_strongswan"]["met"].is_null());
+        assert_eq!(object["ratios"]["tcp1_vs_wireguard_go"]["bound"], "exact");
     }
 
     #[test]
     fn a_goal_without_a_figure_is_told_with_the_reason() {
         let mut results = results();
-        results.by.insert(Name::Strongswan, vec![Turn { udp: Some(0.0), ..Turn::default() }]);
+        results.by.insert(Name::Strongswan, vec![Turn { udp: Some(udp(0.0)), ..Turn::default() }]);
         for turn in results.by.get_mut(&Name::Culvert).into_iter().flatten() {
-            turn.udp = Some(3_000.0);
+            turn.udp = Some(udp(3_000.0));
         }
         let rows = goals::rows(&results);
         let text = text(&results, &rows);

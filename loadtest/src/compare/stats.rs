@@ -85,6 +85,50 @@ impl Goal {
     }
 }
 
+/// On which side of a figure the true one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Bound {
+    #[default]
+    Exact,
+    /// Ours may be more than was measured.
+    AtLeast,
+    /// Theirs may be.
+    AtMost,
+    /// Both may be.
+    Either,
+}
+
+impl Bound {
+    /// Whether ours, and theirs, may be more than was measured.
+    pub(crate) const fn of((ours, theirs): (bool, bool)) -> Self {
+        match (ours, theirs) {
+            (false, false) => Self::Exact,
+            (true, false) => Self::AtLeast,
+            (false, true) => Self::AtMost,
+            (true, true) => Self::Either,
+        }
+    }
+
+    /// Before the figure.
+    pub(crate) const fn sign(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::AtLeast => "≥ ",
+            Self::AtMost => "≤ ",
+            Self::Either => "? ",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::AtLeast => "atLeast",
+            Self::AtMost => "atMost",
+            Self::Either => "unknown",
+        }
+    }
+}
+
 /// A row of the table of goals.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Row {
@@ -95,18 +139,31 @@ pub(crate) struct Row {
     pub(crate) reached: Result<Spread, Lack>,
     /// Rounds that are no part of it, as nothing has come of the other in them.
     pub(crate) zeros: usize,
+    pub(crate) bound: Bound,
 }
 
 impl Row {
+    /// Whether its goal is met, if there is one and what was measured says it.
     pub(crate) fn is_met(&self) -> Option<bool> {
-        self.goal.is_met(self.reached.ok()?.median)
+        let met = self.goal.is_met(self.reached.ok()?.median)?;
+        let more_is_better = matches!(self.goal, Goal::AtLeast(_));
+        let is_sure = match self.bound {
+            Bound::Exact => true,
+            Bound::AtLeast => met == more_is_better,
+            Bound::AtMost => met != more_is_better,
+            Bound::Either => false,
+        };
+        is_sure.then_some(met)
     }
 
     pub(crate) fn json(&self) -> Value {
         match self.reached {
             Err(_) => Value::Null,
             Ok(Spread { median, min, max }) => {
-                json!({"median": median, "min": min, "max": max, "goal": self.goal.number(), "met": self.is_met()})
+                json!({
+                    "median": median, "min": min, "max": max, "bound": self.bound.text(), "goal": self.goal.number(),
+                    "met": self.is_met(),
+                })
             }
         }
     }
@@ -137,7 +194,7 @@ mod tests {
     fn goals_are_bounds_from_below_or_above() {
         let row = |goal, value: f64| {
             let reached = Spread::of(&[value]);
-            Row { name: "x", title: String::new(), goal, reached, zeros: 0 }
+            Row { name: "x", title: String::new(), goal, reached, zeros: 0, bound: Bound::Exact }
         };
         assert_eq!(row(Goal::AtLeast(2.0), 2.0).is_met(), Some(true));
         assert_eq!(row(Goal::AtMost(2.0), 2.1).is_met(), Some(false));
@@ -145,5 +202,22 @@ mod tests {
         let missing = Row { reached: Err(Lack::LeftOut), ..row(Goal::AtLeast(1.0), 1.0) };
         assert!(missing.is_met().is_none() && missing.json().is_null());
         assert_eq!(row(Goal::AtMost(2.0), 2.1).json()["met"], false);
+    }
+
+    #[test]
+    fn what_a_sender_could_send_meets_a_goal_only_where_more_would_as_well() {
+        let met = |goal, value: f64, sides| {
+            let (reached, bound) = (Spread::of(&[value]), Bound::of(sides));
+            Row { name: "x", title: String::new(), goal, reached, zeros: 0, bound }.is_met()
+        };
+        let (ours, theirs, both) = ((true, false), (false, true), (true, true));
+        let goal = Goal::AtLeast(2.0);
+        assert_eq!([3.0, 1.0].map(|value| met(goal, value, ours)), [Some(true), None]);
+        assert_eq!([3.0, 1.0].map(|value| met(goal, value, theirs)), [None, Some(false)]);
+        assert_eq!([3.0, 1.0].map(|value| met(goal, value, both)), [None, None]);
+        let goal = Goal::AtMost(2.0);
+        assert_eq!([3.0, 1.0].map(|value| met(goal, value, ours)), [Some(false), None]);
+        assert_eq!([3.0, 1.0].map(|value| met(goal, value, theirs)), [None, Some(true)]);
+        assert_eq!(met(Goal::None, 1.0, (false, false)), None);
     }
 }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::blast::{self, Udp};
 use super::contestants::{self, Contestant, Culvert, Name, Pair, StrongSwan};
 use super::iperf::{self, Tcp};
 use super::lab::{About as _, Lab, LabError};
 use super::responders::{self, Cost, Kind, Opened};
 use super::stats::median;
-use super::{Arguments, What, blast, report};
+use super::{Arguments, What, report};
 use indicatif::ProgressBar;
 
 use crate::Output;
@@ -26,8 +27,7 @@ pub(crate) struct Turn {
     pub(crate) tcp4: Option<Tcp>,
     /// Processor seconds of both ends for a gigabyte of one stream; nothing where no programs are between them.
     pub(crate) cpu: Option<f64>,
-    /// Mbit/s of payload.
-    pub(crate) udp: Option<f64>,
+    pub(crate) udp: Option<Udp>,
     /// Milliseconds there and back, of the pings that were answered.
     pub(crate) ping: Option<f64>,
     /// Pings that were not.
@@ -38,6 +38,11 @@ impl Turn {
     pub(crate) fn mbps(&self, streams: u32) -> Option<f64> {
         let tcp = if streams == 1 { self.tcp1 } else { self.tcp4 };
         tcp.map(|tcp| tcp.mbps)
+    }
+
+    /// Mbit/s of datagrams without loss, or what its sender could send of them.
+    pub(crate) fn udp_mbps(&self) -> Option<f64> {
+        self.udp.map(|udp| udp.mbps)
     }
 }
 
@@ -63,6 +68,11 @@ impl Results {
     pub(crate) fn of(&self, who: Name, pick: impl Fn(&Turn) -> Option<f64>) -> Vec<f64> {
         let turns = self.by.get(&who).map_or(&[][..], Vec::as_slice);
         turns.iter().map(|turn| pick(turn).unwrap_or(f64::NAN)).collect()
+    }
+
+    /// Whether in any round what was sent to somebody without loss was all that could be sent.
+    pub(crate) fn udp_at_least(&self, who: Name) -> bool {
+        self.by.get(&who).into_iter().flatten().any(|turn| turn.udp.is_some_and(|udp| udp.at_least))
     }
 
     /// The same of what a tunnel has cost.

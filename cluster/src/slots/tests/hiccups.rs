@@ -122,3 +122,64 @@ async fn a_slot_that_a_standby_is_given_after_it_gave_that_up_goes_on_though_no_
     let arrived = tokio::time::timeout(Duration::from_secs(1), b.arrived(number)).await;
     assert_eq!(arrived.expect("it hears of it by its own question"), BTreeMap::from([(1, 1)]));
 }
+
+/// Says so many things, with so long in between: a standby that fails at times fails at each of them once.
+async fn say(member: &Member, number: u8, things: std::ops::Range<u64>, pause: Duration) {
+    for id in things {
+        let kept = member.set(number, id, id).await;
+        assert_ne!(kept, Kept::Lost, "{id}");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Three nodes, and who of the others is the standby of the first one's slot, and who is not.
+async fn three(etcd: &memory::Memory, net: &Arc<Net>) -> (Member, [Member; 2], Slot) {
+    let a = Member::join_at(etcd.client(Arc::new(AtOnce)), net, "a").await;
+    let b = Member::join_at(etcd.client(Arc::new(AtOnce)), net, "b").await;
+    let c = Member::join_at(etcd.client(Arc::new(AtOnce)), net, "c").await;
+    let slot = a.ready().await;
+    let b_is_it = slot.standby.as_ref().is_some_and(|standby| standby.node == "b");
+    (a, if b_is_it { [b, c] } else { [c, b] }, slot)
+}
+
+const NOT_SO_OFTEN: Duration = Duration::from_millis(500);
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_fails_every_other_time_makes_room_for_another() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let (a, [fitful, other], slot) = three(&etcd, &net).await;
+    let (number, name) = (slot.number, |member: &Member| member.slots.0.own.node.clone());
+    net.fails_at_times(Some(&name(&fitful)));
+    say(&a, number, 0..20, NOT_SO_OFTEN).await;
+    let has = |slot: &Slot, of: &Member| slot.ready && slot.standby.as_ref() == Some(&of.slots.0.own);
+    let another = tokio::time::timeout(SOON, a.wait(number, |slot| has(slot, &other))).await;
+    another.expect("it is kept, though another node is there");
+    is_told(&a, number, 20).await;
+    assert_eq!(other.slots.kept(number).0, 21);
+    // It is better than none.
+    net.fails_at_times(None);
+    net.kill(other);
+    say(&a, number, 21..30, NOT_SO_OFTEN).await;
+    let again = tokio::time::timeout(SOON, a.wait(number, |slot| has(slot, &fitful))).await;
+    again.expect("nobody is the standby, though one is there");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_fails_every_other_time_is_kept_where_there_is_no_other() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let (a, b, number) = pair(&etcd, &net).await;
+    let before = a.ready().await;
+    net.fails_at_times(Some("b"));
+    say(&a, number, 0..20, NOT_SO_OFTEN).await;
+    assert_eq!(a.ready().await, before);
+    assert_eq!(b.slots.kept(number).0, 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_standby_that_fails_now_and_then_is_kept() {
+    let (etcd, net) = (memory::Memory::begin(), Arc::new(Net::default()));
+    let (a, [fitful, _other], slot) = three(&etcd, &net).await;
+    net.fails_at_times(Some(&fitful.slots.0.own.node));
+    say(&a, slot.number, 0..20, Duration::from_secs(3)).await;
+    assert_eq!(a.ready().await, slot);
+}

@@ -33,6 +33,8 @@ struct Net {
     in_vain: AtomicUsize,
     /// Who gets, as by a take-over, what is handed over to another.
     thief: Mutex<Option<Slots>>,
+    /// Who takes as a standby only every other thing that it is told, and whether the next.
+    fitful: Mutex<Option<(String, bool)>>,
 }
 
 impl Net {
@@ -52,6 +54,18 @@ impl Net {
     fn part(&self, node: &str, others: &[&str]) {
         let ways: Vec<_> = others.iter().flat_map(|other| [(node, *other), (*other, node)]).collect();
         self.cut_all(&ways);
+    }
+
+    /// From now on a standby does not answer every other time, the next one first.
+    fn fails_at_times(&self, node: Option<&str>) {
+        *self.fitful.lock().unwrap() = node.map(|node| (node.to_owned(), false));
+    }
+
+    /// Whether this is one of the times.
+    fn fails(&self, node: &str, ask: Ask) -> bool {
+        let mut fitful = self.fitful.lock().unwrap();
+        let of_it = fitful.as_mut().filter(|(name, _)| name == node && ask == Ask::Put);
+        of_it.is_some_and(|(_, takes)| !std::mem::replace(takes, !*takes))
     }
 
     /// A node is gone: nobody hears it, and it hears nobody.
@@ -99,6 +113,10 @@ impl Wire for Line {
             let Some(to) = to.filter(|_| !cut(&self.from, &node)) else {
                 return Err(format!("{node} is not there"));
             };
+            if self.net.fails(&node, ask) {
+                tokio::time::sleep(patience).await;
+                return Err("no answer".to_owned());
+            }
             let thief = if ask == Ask::Hand { self.net.thief.lock().unwrap().take() } else { None };
             if let Some(thief) = thief {
                 let (etcd, number) = (&thief.0.etcd, Rows::decode(&*body).unwrap().slot().unwrap());

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod node;
+mod quality;
 mod tunnels;
 
 use std::sync::LazyLock;
@@ -10,7 +11,7 @@ use super::query::Query;
 
 /// All of them.
 pub static ALERTS: LazyLock<Vec<Alert>> =
-    LazyLock::new(|| [tunnels::ALERTS, node::ALERTS, cluster::ALERTS].concat());
+    LazyLock::new(|| [tunnels::ALERTS, quality::ALERTS, node::ALERTS, cluster::ALERTS].concat());
 
 const PEER: &[(&str, &str)] = &[("instance", "a"), ("tenant", "acme"), ("peer", "b1")];
 const TENANT: &[(&str, &str)] = &[("instance", "a"), ("tenant", "acme")];
