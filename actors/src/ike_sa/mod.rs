@@ -326,6 +326,7 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::GoOn(moved, config) => {
                 self.slot = moved.slot;
+                self.trail = Trail::moved(&self.peer_spec.name);
                 if !self.tells_here(ctx) {
                     tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone on before it has begun here");
                     self.report(ConnEvent::Given(None));

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod carried;
 mod changes;
 mod common;
 mod early;

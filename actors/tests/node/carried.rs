@@ -1,0 +1,66 @@
+//! What is known of a tunnel at its node is known where it goes on.
+
+use std::sync::{Arc, Mutex};
+
+use actors::{NodeConfig, Span, SpanSink, Taken};
+use loadtest::Command;
+use snapshot::Handover;
+
+use crate::common::until;
+use crate::moved::{OTHER, Old, name, start_with, view};
+use crate::others::SLOT;
+
+/// The name of each span, and whose it is.
+type Told = Vec<(String, Option<String>)>;
+
+/// Keeps what is told, all of it sampled.
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Told>>);
+
+impl SpanSink for Kept {
+    fn samples(&self, _: u128) -> bool {
+        true
+    }
+
+    fn take(&self, spans: Vec<Span>) {
+        for Span { name, attributes, .. } in spans {
+            let peer = attributes.settle().into_iter().find(|(key, _)| *key == "culvert.peer");
+            self.0.lock().unwrap().push((name.into_owned(), peer.map(|(_, of)| format!("{of:?}"))));
+        }
+    }
+}
+
+impl Kept {
+    fn all(&self) -> Told {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A sign of life is worth no trace, and a rekeying is found by its peer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_traced_where_it_goes_on() {
+    let Old { place, catalog, node, others, mut branches } = Old::new().await;
+    let rows = node.control().give_slot(SLOT, None).await;
+    node.shutdown().await;
+    let spans = Kept::default();
+    let config = NodeConfig { slot: OTHER, spans: Some(Arc::new(spans.clone())), ..NodeConfig::default() };
+    let node = start_with(config, place, &others, &catalog);
+    until("their actors are there", || (0..3).all(|n| view(&node, n).is_some())).await;
+    let taken = node.control().take_slot(SLOT, rows, Handover::Exact).await;
+    assert_eq!(taken, Taken { connections: 3, pairs: 3, lost: 0 });
+    for branch in &mut branches {
+        // It is answered before what is asked next.
+        branch.commands.send(Command::Ask).await.unwrap();
+        branch.commands.send(Command::RekeyChild).await.unwrap();
+        branch.until("rekeyed", |report| report.child_rekeys > 0).await;
+    }
+    until("all is told", || spans.all().len() >= 3).await;
+    node.shutdown().await;
+    let told = spans.all();
+    assert!(told.iter().all(|(name, _)| name != "informational"), "{told:?}");
+    for n in 0..3 {
+        let is_of = |peer: &str| peer.contains(&name(n).to_string());
+        let of: Vec<_> = told.iter().filter(|(_, peer)| peer.as_deref().is_some_and(is_of)).collect();
+        assert!(of.iter().any(|(name, _)| name == "rekey Child SA"), "{told:?}");
+    }
+}
