@@ -24,6 +24,7 @@ use crate::env::ConnEnv;
 use crate::held::Held;
 use crate::host::{CoreHost, slot_of};
 use crate::mailbox::{MAILBOX, deliver};
+use crate::moves::Agreed;
 use crate::numbered::Numbered;
 use crate::span::SpanContext;
 use crate::trail::{Received, Trail};
@@ -56,6 +57,8 @@ pub(crate) struct IkeSaActor {
     slot: u8,
     /// What others have to know of it. Only in a cluster.
     told: Option<Box<Told>>,
+    /// By which configuration of its peer it was agreed on.
+    agreed: Agreed,
     /// Our address in place of that of the node that it comes from.
     here: Option<IpAddr>,
 }
@@ -65,6 +68,7 @@ impl IkeSaActor {
         Self {
             slot: env.slot(),
             told: None,
+            agreed: peer_spec.agreed(),
             here: None,
             id,
             env,
@@ -388,6 +392,7 @@ impl Handler<Reconfigure> for IkeSaActor {
     type Result = ();
 
     fn handle(&mut self, Reconfigure(spec, config): Reconfigure, ctx: &mut Self::Context) {
+        self.agreed = self.agreed.seen_from(spec.agreed());
         self.peer_spec = spec;
         self.with(ctx, |conn, _| conn.set_config(config));
     }

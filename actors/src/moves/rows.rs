@@ -11,6 +11,8 @@ use prost::Message;
 use router::{PairSnapshot, WindowSnapshot};
 use snapshot::{Form, Octets, Row, SnapshotError, Writer, decode, required, write};
 
+use super::Agreed;
+
 /// Classes of rows.
 pub(crate) mod class {
     /// [`super::ConnectionRow`], by the number that its first owner has drawn for it.
@@ -49,6 +51,9 @@ pub(crate) struct ConnectionRow {
     /// Which ESP SPIs are reserved for it, and have no pair yet.
     #[prost(fixed32, repeated, tag = "4")]
     pub(crate) reserved: Vec<u32>,
+    /// By which configuration of its peer it was agreed on. Older versions do not say so, and do not ask.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) agreed: Option<Agreed>,
 }
 
 impl Form for ConnectionRow {
@@ -73,6 +78,7 @@ impl ConnectionRow {
         connection: &Connection,
         lifetime: Option<&Lifetime>,
         reserved: &[u32],
+        agreed: Agreed,
         now: Instant,
     ) -> Result<Octets, NotNow> {
         write::<Self, _>(CONNECTION_ROOM, |w| {
@@ -82,6 +88,7 @@ impl ConnectionRow {
             w.end(form);
             lifetime.map(|life| life.snapshot(now)).iter().for_each(|left| w.form(3, left));
             w.fixed32s(4, reserved);
+            agreed.write(w, 5);
             Ok(())
         })
     }
@@ -252,6 +259,38 @@ mod tests {
         let newer = row(class::CONNECTION, 7, newer.into(), now);
         assert!(reads(&[newer]).unwrap_err().contains("the row of a connection has form"));
         assert!(reads(&[Row { class: 9, ..connection }]).unwrap_err().contains("class 9"));
+    }
+
+    /// A connection's row as it was before it said what it was agreed on by.
+    #[derive(Clone, PartialEq, Message)]
+    #[prost(skip_debug)]
+    struct Before {
+        #[prost(uint64, tag = "1")]
+        uid: u64,
+        #[prost(message, optional, tag = "2")]
+        connection: Option<ike::Snapshot>,
+    }
+
+    impl fmt::Debug for Before {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Before(peer {})", self.uid)
+        }
+    }
+
+    impl Form for Before {
+        const OF: &'static str = ConnectionRow::OF;
+        const KIND: u8 = ConnectionRow::KIND;
+        const VERSION: u16 = ConnectionRow::VERSION;
+    }
+
+    /// Nodes are exchanged one after the other, and go on with each other's tunnels meanwhile.
+    #[test]
+    fn a_row_of_a_version_before_and_one_after_are_read() {
+        let before = Before { uid: 1, connection: Some(ike::Snapshot::default()) };
+        let read: ConnectionRow = decode(&snapshot::encode(&before)).unwrap();
+        assert_eq!((read.uid, read.agreed), (1, None));
+        let after = ConnectionRow { agreed: Some(Agreed::default()), ..read };
+        assert_eq!(decode::<Before>(&snapshot::encode(&after)).unwrap().uid, 1);
     }
 
     #[test]

@@ -131,6 +131,9 @@ impl PeerActor {
                 view: Arc::new(view),
             },
         );
+        if moved && self.is_overtaken_in_parts(&name) {
+            self.begin_anew(conn);
+        }
         self.renew_overtaken(conn, spi_in);
         if moved {
             // Nothing has been negotiated.

@@ -22,6 +22,7 @@ mod names;
 mod narrowed;
 mod orders;
 mod others;
+mod overtaken;
 mod parts;
 mod replaced;
 mod resources;

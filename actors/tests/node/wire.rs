@@ -15,18 +15,24 @@ const ANSWER: u8 = 0x20;
 struct State {
     holds: bool,
     loses: bool,
+    is_cut: bool,
     /// What is held back, and where it goes on.
     held: Vec<(Arc<UdpSocket>, Vec<u8>)>,
 }
 
 pub(crate) struct Wire {
-    ports: (u16, u16),
+    pub(crate) ports: (u16, u16),
     state: Arc<Mutex<State>>,
 }
 
 impl Wire {
     pub(crate) async fn to(node: &Node) -> Self {
-        let (state, (ike, natt)) = (Arc::default(), node.ports());
+        Self::to_ports(node.ports()).await
+    }
+
+    /// Of a node that may not be there yet.
+    pub(crate) async fn to_ports((ike, natt): (u16, u16)) -> Self {
+        let state = Arc::default();
         Self { ports: (carry(&state, ike).await, carry(&state, natt).await), state }
     }
 
@@ -43,6 +49,11 @@ impl Wire {
     /// From now on the branch's own requests of CREATE_CHILD_SA do not get to the node.
     pub(crate) fn lose_requests(&self) {
         self.state.lock().unwrap().loses = true;
+    }
+
+    /// Whether nothing at all of the branch's gets to the node from now on.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.state.lock().unwrap().is_cut = is_cut;
     }
 
     pub(crate) fn holds_something(&self) -> bool {
@@ -74,7 +85,9 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
                     branch = Some(from);
                     let bytes = &out[..len];
                     let mut state = state.lock().unwrap();
-                    if state.holds && is_of_child(bytes) == Some(true) {
+                    if state.is_cut {
+                        // Lost.
+                    } else if state.holds && is_of_child(bytes) == Some(true) {
                         state.held.push((Arc::clone(&far), bytes.to_vec()));
                     } else if !state.loses || is_of_child(bytes) != Some(false) {
                         // A full socket loses it, as any wire may.
