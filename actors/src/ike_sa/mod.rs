@@ -57,6 +57,8 @@ pub(crate) struct IkeSaActor {
     slot: u8,
     /// What others have to know of it. Only in a cluster.
     told: Option<Box<Told>>,
+    /// When the IKE_SA in use was made.
+    since: Instant,
     /// By which configuration of its peer it was agreed on.
     agreed: Agreed,
     /// Our address in place of that of the node that it comes from.
@@ -68,6 +70,7 @@ impl IkeSaActor {
         Self {
             slot: env.slot(),
             told: None,
+            since: Instant::now(),
             agreed: peer_spec.agreed(),
             here: None,
             id,

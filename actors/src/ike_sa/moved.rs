@@ -45,7 +45,7 @@ impl IkeSaActor {
                 self.held.hold_esp(&self.env.router, spi);
             }
         }
-        self.lifetime = row.lifetime(at);
+        (self.lifetime, self.since) = (row.lifetime(at), row.since(at));
         self.agreed = agreed_of(&row, &self.peer_spec);
         (self.here, self.counted) = (here, conn.counters());
         let (local, remote) = conn.spis();
@@ -78,6 +78,7 @@ impl IkeSaActor {
                 addresses: self.addresses(),
                 encapsulated,
                 lifetime: self.lifetime.clone(),
+                since: self.since,
                 moved: true,
             })));
             if let Some(limit) = limited {

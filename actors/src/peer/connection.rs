@@ -19,7 +19,7 @@ use super::not_rekeyed::Rekeying;
 use super::reach::unreachable;
 use super::rival::UpSince;
 use crate::adopted::Adopted;
-use crate::clock::wall;
+use crate::clock::{past, wall};
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::deliver;
 use crate::moves::Agreed;
@@ -181,7 +181,7 @@ impl PeerActor {
             local,
             remote,
             encapsulated: new.encapsulated,
-            installed: SystemTime::now(),
+            installed: past(new.since),
             rekey_due: None,
             expires: None,
         };

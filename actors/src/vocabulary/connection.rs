@@ -143,6 +143,8 @@ pub(crate) struct Established {
     pub(crate) addresses: (SocketAddr, SocketAddr),
     pub(crate) encapsulated: bool,
     pub(crate) lifetime: Option<Lifetime>,
+    /// When its IKE_SA was made.
+    pub(crate) since: Instant,
     /// Another node did that.
     pub(crate) moved: bool,
 }

@@ -1,8 +1,9 @@
 //! What is known of a tunnel at its node is known where it goes on.
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use actors::{NodeConfig, Span, SpanSink, Taken};
+use actors::{Node, NodeConfig, Span, SpanSink, Taken};
 use loadtest::Command;
 use snapshot::Handover;
 
@@ -63,4 +64,33 @@ async fn a_tunnel_is_traced_where_it_goes_on() {
         let of: Vec<_> = told.iter().filter(|(_, peer)| peer.as_deref().is_some_and(is_of)).collect();
         assert!(of.iter().any(|(name, _)| name == "rekey Child SA"), "{told:?}");
     }
+}
+
+/// What is shown of a tunnel is of the tunnel, wherever it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_is_as_old_as_it_is_and_its_pair_was_rekeyed_as_often() {
+    let mut old = Old::new().await;
+    for times in 1..=2 {
+        let branch = &mut old.branches[0];
+        branch.commands.send(Command::RekeyChild).await.unwrap();
+        branch.until("rekeyed", |report| report.child_rekeys >= times).await;
+    }
+    let newest = |node: &Node| {
+        let view = view(node, 0)?;
+        let child = view.children.iter().max_by_key(|child| child.installed)?;
+        Some((view.ike.as_ref()?.installed, child.installed, child.rekeys))
+    };
+    until("rekeyed twice", || newest(&old.node).is_some_and(|(.., rekeys)| rekeys == 2)).await;
+    let before = newest(&old.node).unwrap();
+    let (node, _branches, taken) = old.dies(|_, _| ()).await;
+    assert_eq!((taken.connections, taken.lost), (3, 0));
+    // The node takes longer to begin than clocks differ.
+    let about = |a: SystemTime, b: SystemTime| {
+        let apart = a.duration_since(b).unwrap_or_else(|before| before.duration());
+        apart < Duration::from_millis(20)
+    };
+    let is_as_before =
+        |(ike, child, rekeys)| about(ike, before.0) && about(child, before.1) && rekeys == before.2;
+    until("it is shown as it was", || newest(&node).is_some_and(is_as_before)).await;
+    node.shutdown().await;
 }
