@@ -107,7 +107,11 @@ impl IkeSaActor {
     }
 
     /// Another connection of the peer joins this one.
-    fn join(&mut self, Given { conn: other, held, counted, mut trail }: Given, owner: &Recipient<Deliver>) {
+    fn join(
+        &mut self,
+        Given { conn: other, held, counted, mut trail, begun }: Given,
+        owner: &Recipient<Deliver>,
+    ) {
         let Some(conn) = &mut self.conn else { return };
         let (env, now) = (&self.env, Instant::now());
         let (slot, arbiter) = (self.slot, self.peer_spec.uid);
@@ -122,7 +126,7 @@ impl IkeSaActor {
                 self.trail.join(&mut trail);
             }
             Err(conn) => {
-                let given = Given { conn, held, counted, trail };
+                let given = Given { conn, held, counted, trail, begun };
                 let adopted = Adopted::new(given, self.env.clone(), owner.clone(), self.peer_spec.uid);
                 self.report(ConnEvent::NotJoined(Box::new(adopted)));
             }
@@ -316,14 +320,14 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::Adopt(adopted) => {
                 if self.conn.is_none() && !self.begins_here(&adopted, ctx) {
-                    // Dropped, it is closed, and its peer begins anew at once.
-                    return;
+                    return adopted.forsake();
                 }
                 let Some(given) = adopted.take() else { return ctx.stop() };
                 given.held.lead_to(&owner);
                 match &mut self.conn {
                     None => {
-                        let Given { conn, held, counted, trail } = given;
+                        // It is told of from here on, so its slot has to wait for it no longer.
+                        let Given { conn, held, counted, trail, begun: _ } = given;
                         (self.held, self.counted, self.conn) = (held, counted, Some(conn));
                         self.trail = trail;
                         self.trail.set_peer(&self.peer_spec.name);

@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use actors::{Node, NodeConfig, Span, SpanSink, Taken};
+use ike::config::Retransmit;
 use loadtest::Command;
 use snapshot::Handover;
 
-use crate::common::until;
-use crate::moved::{OTHER, Old, name, start_with, view};
-use crate::others::SLOT;
+use crate::common::{branch_with, catalog, until};
+use crate::moved::{CONNECTION, OTHER, Old, Place, name, start, start_with, view};
+use crate::others::{Nodes, SLOT};
+use crate::wire::Wire;
 
 /// The name of each span, and whose it is.
 type Told = Vec<(String, Option<String>)>;
@@ -92,5 +94,34 @@ async fn a_tunnel_is_as_old_as_it_is_and_its_pair_was_rekeyed_as_often() {
     let is_as_before =
         |(ike, child, rekeys)| about(ike, before.0) && about(child, before.1) && rekeys == before.2;
     until("it is shown as it was", || newest(&node).is_some_and(is_as_before)).await;
+    node.shutdown().await;
+}
+
+/// A peer is in the middle of its negotiation when its slot is to go: that waits for it, and for nobody who does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_has_begun_is_there_before_its_slot_goes() {
+    let (place, catalog, others) = (Place::that_begins(), catalog(), Nodes::with_standby());
+    let node = start(place, SLOT, &others, &catalog);
+    let wire = Wire::to(&node).await;
+    wire.lose_auth(true);
+    let mut branch = branch_with(&node, 0, |config| {
+        wire.lead(config);
+        let often = Retransmit { first: Duration::from_millis(50), factor_tenths: 10, tries: 600 };
+        Arc::get_mut(&mut config.peer).unwrap().retransmit = often;
+    });
+    let accepted = || node.control().node_status().counters["ike_init_accepted"];
+    until("it has begun", || accepted() == 1).await;
+    node.control().settle_slot(SLOT).await;
+    assert!(node.control().connections_by_slot().is_empty(), "it is not waited for for ever");
+    let control = node.control();
+    let settled = async {
+        control.settle_slot(SLOT).await;
+        control.connections_by_slot()
+    };
+    let (there, ()) = tokio::join!(settled, async { wire.lose_auth(false) });
+    assert_eq!(there.get(&SLOT), Some(&1));
+    let rows = node.control().give_slot(SLOT, None).await;
+    assert!(rows.iter().any(|row| row.class == CONNECTION));
+    branch.until("it was told", |report| report.established == 1).await;
     node.shutdown().await;
 }

@@ -7,8 +7,9 @@ use actors::Node;
 use loadtest::InitiatorConfig;
 use tokio::net::UdpSocket;
 
-/// The number of CREATE_CHILD_SA, and the bit of an answer (RFC 7296 section 3.1).
+/// The numbers of two exchanges, and the bit of an answer (RFC 7296 section 3.1).
 const CREATE_CHILD_SA: u8 = 36;
+const IKE_AUTH: u8 = 35;
 const ANSWER: u8 = 0x20;
 
 #[derive(Default)]
@@ -16,6 +17,7 @@ struct State {
     holds: bool,
     loses: bool,
     is_cut: bool,
+    loses_auth: bool,
     /// What is held back, and where it goes on.
     held: Vec<(Arc<UdpSocket>, Vec<u8>)>,
 }
@@ -56,6 +58,11 @@ impl Wire {
         self.state.lock().unwrap().is_cut = is_cut;
     }
 
+    /// Whether IKE_AUTH does not get to the node from now on.
+    pub(crate) fn lose_auth(&self, loses: bool) {
+        self.state.lock().unwrap().loses_auth = loses;
+    }
+
     pub(crate) fn holds_something(&self) -> bool {
         !self.state.lock().unwrap().held.is_empty()
     }
@@ -85,7 +92,7 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
                     branch = Some(from);
                     let bytes = &out[..len];
                     let mut state = state.lock().unwrap();
-                    if state.is_cut {
+                    if state.is_cut || state.loses_auth && exchange(bytes) == Some(IKE_AUTH) {
                         // Lost.
                     } else if state.holds && is_of_child(bytes) == Some(true) {
                         state.held.push((Arc::clone(&far), bytes.to_vec()));
@@ -103,6 +110,10 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
         }
     });
     at
+}
+
+fn exchange(datagram: &[u8]) -> Option<u8> {
+    datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(18).copied()
 }
 
 /// Of CREATE_CHILD_SA: whether it is an answer.
