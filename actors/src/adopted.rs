@@ -8,6 +8,7 @@ use ike::config::PeerConfig;
 use ike::{Command, Connection};
 use router::IkeDatagram;
 
+use crate::counters::Inside;
 use crate::datagram::Deliver;
 use crate::env::ConnEnv;
 use crate::held::Held;
@@ -36,6 +37,8 @@ pub(crate) struct Given {
     pub(crate) counted: ike::Counters,
     /// What is told of it.
     pub(crate) trail: Trail,
+    /// Until somebody has taken it on: its slot waits for that.
+    pub(crate) begun: Option<Inside>,
 }
 
 impl Adopted {
@@ -51,6 +54,14 @@ impl Adopted {
     /// Whoever calls this answers for it.
     pub(crate) fn take(mut self) -> Option<Given> {
         self.given.take()
+    }
+
+    /// Its slot has gone before anybody has taken it on. Whoever has that knows nothing of it, so it is none, and the peer is not told that it was one:
+    /// it repeats its last message until it gives up and begins anew (RFC 7296 section 2.4). One that heard of success and of its end might leave it
+    /// at that.
+    pub(crate) fn forsake(mut self) {
+        self.env.counters.not_adopted.up();
+        self.given = None;
     }
 
     /// Whether it belongs into the connection that the peer has, which is up or only begun.

@@ -32,7 +32,13 @@ impl Earlier {
     }
 }
 
-/// An instant as wall-clock time, for people.
+/// An instant that is over as wall-clock time, for people.
+pub(crate) fn past(at: Instant) -> SystemTime {
+    let now = SystemTime::now();
+    now.checked_sub(at.elapsed()).unwrap_or(now)
+}
+
+/// An instant that is to come as wall-clock time, for people.
 pub(crate) fn wall(at: Instant) -> SystemTime {
     SystemTime::now() + at.saturating_duration_since(Instant::now())
 }

@@ -57,6 +57,8 @@ pub(crate) struct ConnEnv {
     pub(crate) spans: Option<Arc<dyn SpanSink>>,
     /// Negotiations that are being told.
     pub(crate) stories: Gauge,
+    /// Negotiations that peers have begun and that nobody has taken on yet, by slot.
+    begun: Vec<Gauge>,
 }
 
 /// For the actor of a peer.
@@ -128,6 +130,7 @@ impl NodeEnv {
             key_log: config.key_log.clone(),
             spans: config.spans.clone(),
             stories: Gauge::default(),
+            begun: std::iter::repeat_with(Gauge::default).take(SLOTS).collect(),
         };
         let peer = PeerEnv {
             conn: Arc::new(conn),
@@ -174,7 +177,15 @@ impl NodeEnv {
     }
 }
 
+/// As many as the bits of a slot can tell apart.
+const SLOTS: usize = 64;
+
 impl ConnEnv {
+    /// Negotiations in a slot that peers have begun and that nobody has taken on yet.
+    pub(crate) fn begun(&self, slot: u8) -> Option<&Gauge> {
+        self.begun.get(usize::from(slot))
+    }
+
     /// In the SPIs of what begins now.
     pub(crate) fn slot(&self) -> u8 {
         self.others.0.as_ref().map_or(self.slot, |cluster| cluster.slot())

@@ -10,6 +10,7 @@ use tenants::limits::MAX_CHILDREN;
 use tenants::{ChildSpec, Peer};
 
 use crate::convert::CHILDREN_PER_PEER;
+use crate::moves::Agreed;
 
 /// A peer as it runs. Derefs to the peer as it is configured.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(crate) struct Numbered {
     peer: Arc<Peer>,
     /// Of each child, below [`MAX_CHILDREN`].
     numbers: Box<[u8]>,
+    /// What a connection is agreed on by from now on.
+    agreed: Agreed,
     /// Of the parts that each child may have, below [`MAX_PARTS_OF_PEER`].
     parts: Box<[Box<[u8]>]>,
 }
@@ -34,7 +37,7 @@ impl Numbered {
     pub(crate) fn new(peer: Arc<Peer>) -> Arc<Self> {
         let numbers = (0..=u8::MAX).take(peer.spec.children.len()).collect();
         let parts = shared_out(vec![Vec::new(); peer.spec.children.len()]);
-        Arc::new(Self { peer, numbers, parts })
+        Arc::new(Self { agreed: Agreed::by(&peer), peer, numbers, parts })
     }
 
     /// The peer with another configuration. Numbers of children that are gone are given out again only when there are no
@@ -51,12 +54,17 @@ impl Numbered {
         let mut free = never.chain(again);
         // There are never more children than numbers.
         let numbers = kept.iter().filter_map(|number| number.or_else(|| free.next())).collect();
-        Arc::new(Self { peer, numbers, parts })
+        Arc::new(Self { agreed: Agreed::by(&peer), peer, numbers, parts })
     }
 
     /// As it is configured.
     pub(crate) const fn configured(&self) -> &Arc<Peer> {
         &self.peer
+    }
+
+    /// What a connection is agreed on by from now on.
+    pub(crate) const fn agreed(&self) -> Agreed {
+        self.agreed
     }
 
     /// The router's number of a policy, or of a part of one. A part is a tunnel of its own, whose selectors lead to it what the

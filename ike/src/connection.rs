@@ -139,6 +139,11 @@ impl Connection {
         either!(&self.0, conn => conn.is_over())
     }
 
+    /// Whether we have ended it, and the peer has not said yet that it knows.
+    pub fn is_end_unheard(&self) -> bool {
+        either!(&self.0, conn => conn.is_end_unheard())
+    }
+
     /// Whether nothing more will come.
     pub fn is_finished(&self) -> bool {
         either!(&self.0, conn => conn.is_finished())

@@ -17,7 +17,7 @@ mod writer;
 
 pub use error::SnapshotError;
 pub use fields::{Address, Due, Secret, ip, ip_octets, required};
-pub use form::{Form, decode, encode, write};
+pub use form::{Form, decode, digest, encode, write};
 pub use octets::Octets;
 pub use row::{Done, Handover, Kept, Row};
 pub use selector::{Bounds, Range};

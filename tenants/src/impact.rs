@@ -7,6 +7,7 @@
 use std::fmt;
 
 use culvert_proto::v1;
+use prost::Message as _;
 
 use crate::peer::{ChildSpec, IkeSpec, IkeV1, IkeVersion, PeerSpec};
 use crate::tenant::TenantSpec;
@@ -104,6 +105,25 @@ pub fn of_peer(old: &PeerSpec, new: &PeerSpec) -> Impact {
     of_ike(ike, &new.ike, &mut found);
     of_children((children, &new.children), matches!(ike.version, IkeVersion::V1(_)), &mut found);
     found.0
+}
+
+/// What the IKE SA of a peer is agreed on by: all that makes it start afresh when it is changed, but for children, in octets that every version
+/// of Culvert says alike. The secret is in it by its name alone, as another value of it leaves running tunnels as they are.
+pub fn agreed_by(spec: &PeerSpec) -> Vec<u8> {
+    let all = spec.to_proto();
+    let ike = all.ike.unwrap_or_default();
+    let v1 = ike.v1.map(|v1| v1::IkeV1Config { mode: v1.mode, ..v1::IkeV1Config::default() });
+    let ike =
+        v1::IkeConfig { proposals: ike.proposals, version: ike.version, v1, ..v1::IkeConfig::default() };
+    let agreed = v1::Peer {
+        local_identity: all.local_identity,
+        remote_identity: all.remote_identity,
+        remote_addresses: all.remote_addresses,
+        auth: all.auth,
+        ike: Some(ike),
+        ..v1::Peer::default()
+    };
+    agreed.encode_to_vec()
 }
 
 fn of_ike(old: &IkeSpec, new: &IkeSpec, found: &mut Found) {
@@ -291,7 +311,11 @@ mod tests {
         let old = PeerSpec::parse(&tenant(), &message()).unwrap();
         let mut changed = message();
         change(&mut changed);
-        of_peer(&old, &PeerSpec::parse(&tenant(), &changed).unwrap())
+        let new = PeerSpec::parse(&tenant(), &changed).unwrap();
+        let found = of_peer(&old, &new);
+        let restarts = found.effect == Effect::IkeRestart;
+        assert_eq!(agreed_by(&old) != agreed_by(&new), restarts, "{found:?}");
+        found
     }
 
     #[test]
@@ -354,6 +378,7 @@ mod tests {
         ] {
             let found = of_peer(old, new);
             assert_eq!((found.effect, found.fields.as_slice()), (effect, &[field.to_owned()][..]));
+            assert_eq!(agreed_by(old) != agreed_by(new), effect == Effect::IkeRestart, "{found:?}");
         }
         let allowed = PeerSpec { legacy: true, ..main.clone() };
         assert_eq!(

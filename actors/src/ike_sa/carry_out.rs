@@ -51,7 +51,7 @@ impl IkeSaActor {
                 ConnEvent::Removed { spi_in, linger, reason }
             }
             Event::Established { local_spi, remote_spi, choice, initiator, initial_contact, .. } => {
-                self.lifetime = Some(self.fresh_lifetime());
+                (self.lifetime, self.since) = (Some(self.fresh_lifetime()), Instant::now());
                 let conn = self.conn.as_ref();
                 ConnEvent::Established(Box::new(Established {
                     began: conn.map_or_else(Instant::now, Connection::began),
@@ -65,11 +65,12 @@ impl IkeSaActor {
                     addresses: self.addresses(),
                     encapsulated: conn.is_none_or(Connection::encapsulates),
                     lifetime: self.lifetime.clone(),
+                    since: self.since,
                     moved: false,
                 }))
             }
             Event::IkeRekeyed { local_spi, remote_spi, initiated } => {
-                self.lifetime = Some(self.fresh_lifetime());
+                (self.lifetime, self.since) = (Some(self.fresh_lifetime()), Instant::now());
                 ConnEvent::Rekeyed {
                     spis: if initiated { (local_spi, remote_spi) } else { (remote_spi, local_spi) },
                     initiated,
@@ -164,7 +165,11 @@ impl IkeSaActor {
         let pair = self.held.installed(spi_in).ok_or("its SPI is not reserved")?;
         let time = spec.lifetime.within(limit.time, limit.octets).time;
         let lifetime = jittered(time.rekey, time.life);
-        let facts = PairFacts { name: name.to_string(), suite, legacy, mode, local, remote, lifetime };
+        // Told to others alone: here whoever shows it has seen them.
+        let before = self.told.as_ref().zip(replaces).and_then(|(told, old)| told.pairs.get(&old));
+        let rekeys = before.map_or(0, |before| before.rekeys + 1);
+        let (name, since) = (name.to_string(), Instant::now());
+        let facts = PairFacts { name, suite, legacy, mode, local, remote, lifetime, since, rekeys };
         self.give_to_router(sa, &facts).map_err(|error| error.to_string())?;
         let conn = self.conn.as_ref();
         let config = conn.and_then(Connection::config).cloned();

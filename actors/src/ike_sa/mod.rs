@@ -24,6 +24,7 @@ use crate::env::ConnEnv;
 use crate::held::Held;
 use crate::host::{CoreHost, slot_of};
 use crate::mailbox::{MAILBOX, deliver};
+use crate::moves::Agreed;
 use crate::numbered::Numbered;
 use crate::span::SpanContext;
 use crate::trail::{Received, Trail};
@@ -56,6 +57,10 @@ pub(crate) struct IkeSaActor {
     slot: u8,
     /// What others have to know of it. Only in a cluster.
     told: Option<Box<Told>>,
+    /// When the IKE_SA in use was made.
+    since: Instant,
+    /// By which configuration of its peer it was agreed on.
+    agreed: Agreed,
     /// Our address in place of that of the node that it comes from.
     here: Option<IpAddr>,
 }
@@ -65,6 +70,8 @@ impl IkeSaActor {
         Self {
             slot: env.slot(),
             told: None,
+            since: Instant::now(),
+            agreed: peer_spec.agreed(),
             here: None,
             id,
             env,
@@ -100,7 +107,11 @@ impl IkeSaActor {
     }
 
     /// Another connection of the peer joins this one.
-    fn join(&mut self, Given { conn: other, held, counted, mut trail }: Given, owner: &Recipient<Deliver>) {
+    fn join(
+        &mut self,
+        Given { conn: other, held, counted, mut trail, begun }: Given,
+        owner: &Recipient<Deliver>,
+    ) {
         let Some(conn) = &mut self.conn else { return };
         let (env, now) = (&self.env, Instant::now());
         let (slot, arbiter) = (self.slot, self.peer_spec.uid);
@@ -115,7 +126,7 @@ impl IkeSaActor {
                 self.trail.join(&mut trail);
             }
             Err(conn) => {
-                let given = Given { conn, held, counted, trail };
+                let given = Given { conn, held, counted, trail, begun };
                 let adopted = Adopted::new(given, self.env.clone(), owner.clone(), self.peer_spec.uid);
                 self.report(ConnEvent::NotJoined(Box::new(adopted)));
             }
@@ -309,14 +320,14 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::Adopt(adopted) => {
                 if self.conn.is_none() && !self.begins_here(&adopted, ctx) {
-                    // Dropped, it is closed, and its peer begins anew at once.
-                    return;
+                    return adopted.forsake();
                 }
                 let Some(given) = adopted.take() else { return ctx.stop() };
                 given.held.lead_to(&owner);
                 match &mut self.conn {
                     None => {
-                        let Given { conn, held, counted, trail } = given;
+                        // It is told of from here on, so its slot has to wait for it no longer.
+                        let Given { conn, held, counted, trail, begun: _ } = given;
                         (self.held, self.counted, self.conn) = (held, counted, Some(conn));
                         self.trail = trail;
                         self.trail.set_peer(&self.peer_spec.name);
@@ -326,6 +337,7 @@ impl Handler<Begin> for IkeSaActor {
             }
             Begin::GoOn(moved, config) => {
                 self.slot = moved.slot;
+                self.trail = Trail::moved(&self.peer_spec.name);
                 if !self.tells_here(ctx) {
                     tracing::debug!(peer = %self.peer_spec.name, slot = self.slot, "its slot has gone on before it has begun here");
                     self.report(ConnEvent::Given(None));
@@ -387,6 +399,7 @@ impl Handler<Reconfigure> for IkeSaActor {
     type Result = ();
 
     fn handle(&mut self, Reconfigure(spec, config): Reconfigure, ctx: &mut Self::Context) {
+        self.agreed = self.agreed.seen_from(spec.agreed());
         self.peer_spec = spec;
         self.with(ctx, |conn, _| conn.set_config(config));
     }

@@ -12,7 +12,7 @@ use snapshot::Handover;
 use super::IkeSaActor;
 use crate::convert;
 use crate::datagram::Deliver;
-use crate::moves::Moved;
+use crate::moves::{Moved, agreed_of};
 use crate::vocabulary::{ConnEvent, Established, Installed};
 
 /// How long a pair is kept that was on its way out at the other node.
@@ -45,7 +45,8 @@ impl IkeSaActor {
                 self.held.hold_esp(&self.env.router, spi);
             }
         }
-        self.lifetime = row.lifetime(at);
+        (self.lifetime, self.since) = (row.lifetime(at), row.since(at));
+        self.agreed = agreed_of(&row, &self.peer_spec);
         (self.here, self.counted) = (here, conn.counters());
         let (local, remote) = conn.spis();
         let choice = conn.choice();
@@ -59,11 +60,13 @@ impl IkeSaActor {
             conn.encapsulates(),
         );
         let (over, up, limited) = (conn.is_over(), conn.is_up(), conn.limited_by_peer());
+        let unheard = conn.is_end_unheard();
         self.conn = Some(conn);
         if over {
-            // The other node has told nobody here that it is. Why it ended only that one knew; most of the time it was the peer, whose last
-            // request is answered again.
-            self.report(ConnEvent::Down(CloseReason::DeletedByPeer));
+            // The other node has told nobody here that it is. Where the peer has not said that it knows, it was that node; else it was most of the
+            // time the peer, whose last request is answered again.
+            let reason = if unheard { CloseReason::Local } else { CloseReason::DeletedByPeer };
+            self.report(ConnEvent::Down(reason));
         } else if up {
             self.report(ConnEvent::Established(Box::new(Established {
                 began,
@@ -75,6 +78,7 @@ impl IkeSaActor {
                 addresses: self.addresses(),
                 encapsulated,
                 lifetime: self.lifetime.clone(),
+                since: self.since,
                 moved: true,
             })));
             if let Some(limit) = limited {

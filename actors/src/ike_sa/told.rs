@@ -129,7 +129,8 @@ impl IkeSaActor {
 
     fn connection_row(&self, now: Instant) -> Option<Octets> {
         let (conn, reserved) = (self.conn.as_ref()?, self.held.reserved());
-        ConnectionRow::write(self.peer_spec.uid, conn, self.lifetime.as_ref(), &reserved, now).ok()
+        let (uid, lifetime) = (self.peer_spec.uid, self.lifetime.as_ref());
+        ConnectionRow::write(uid, conn, lifetime, &reserved, (self.agreed, self.since), now).ok()
     }
 
     /// Gives a pair to the router. It is told of with the message that makes the peer use it.

@@ -1,5 +1,7 @@
 //! A slot goes, or its standby is to be told of everything.
 
+use std::time::{Duration, Instant};
+
 use snapshot::Row;
 use tokio::sync::mpsc;
 
@@ -7,6 +9,12 @@ use super::rows::{class, row};
 use super::{Moving, reserve_after};
 use crate::control::Control;
 use crate::mailbox::put;
+
+/// So long a slot waits at most for what peers have begun in it: round trips between continents, and one message that is lost and sent again. Who
+/// only begins, and answers nothing, holds up the slot for no longer.
+const SETTLED: Duration = Duration::from_millis(1_500);
+/// From one look to the next.
+const LOOK: Duration = Duration::from_millis(2);
 
 impl Control {
     /// Tells the standby of a slot of everything in it. Done when everything is put.
@@ -16,6 +24,16 @@ impl Control {
         while done.recv().await.is_some() {}
         // What was to come here does not.
         crate::dispatch::waited(self.env(), slot);
+    }
+
+    /// Before a slot goes: waits for what peers have begun in it, for a moment. What is known of them until they are authenticated does not go with it,
+    /// and one that is told of success by this node and is not known to the next one has no tunnel.
+    pub async fn settle_slot(&self, slot: u8) {
+        let since = Instant::now();
+        let begun = || self.env().begun(slot).is_some_and(|begun| begun.get() > 0);
+        while begun() && since.elapsed() < SETTLED {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// Ends everything in a slot, and says how it stood: the node of this number goes on with it.

@@ -7,6 +7,7 @@
 //! A tunnel is in a slot, that of its SPIs; slots are what moves. [`take`] goes on with the tunnels of one, [`give`] stops with them.
 //! A node that is alone has none of this, and pays nothing for it.
 
+mod agreed;
 mod give;
 mod places;
 mod rows;
@@ -22,6 +23,7 @@ use router::IkeDatagram;
 use snapshot::{Done, Row};
 use tokio::sync::mpsc;
 
+pub(crate) use agreed::{Agreed, agreed_of};
 pub(crate) use give::reserve_more;
 pub(crate) use places::{Place, Places};
 pub use rows::reads;

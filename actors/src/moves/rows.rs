@@ -9,7 +9,9 @@ use ike::config::Mode;
 use ike::{Connection, NotNow};
 use prost::Message;
 use router::{PairSnapshot, WindowSnapshot};
-use snapshot::{Form, Octets, Row, SnapshotError, Writer, decode, required, write};
+use snapshot::{Due, Form, Octets, Row, SnapshotError, Writer, decode, required, write};
+
+use super::Agreed;
 
 /// Classes of rows.
 pub(crate) mod class {
@@ -49,6 +51,12 @@ pub(crate) struct ConnectionRow {
     /// Which ESP SPIs are reserved for it, and have no pair yet.
     #[prost(fixed32, repeated, tag = "4")]
     pub(crate) reserved: Vec<u32>,
+    /// By which configuration of its peer it was agreed on. Older versions do not say so, and do not ask.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) agreed: Option<Agreed>,
+    /// When its IKE_SA was made. Older versions do not say so.
+    #[prost(message, optional, tag = "6")]
+    since: Option<Due>,
 }
 
 impl Form for ConnectionRow {
@@ -73,6 +81,7 @@ impl ConnectionRow {
         connection: &Connection,
         lifetime: Option<&Lifetime>,
         reserved: &[u32],
+        (agreed, since): (Agreed, Instant),
         now: Instant,
     ) -> Result<Octets, NotNow> {
         write::<Self, _>(CONNECTION_ROOM, |w| {
@@ -82,12 +91,19 @@ impl ConnectionRow {
             w.end(form);
             lifetime.map(|life| life.snapshot(now)).iter().for_each(|left| w.form(3, left));
             w.fixed32s(4, reserved);
+            agreed.write(w, 5);
+            w.due(6, Due::new(since, now));
             Ok(())
         })
     }
 
     pub(crate) fn connection(&self) -> Result<&ike::Snapshot, SnapshotError> {
         required(self.connection.as_ref(), "the connection")
+    }
+
+    /// When its IKE_SA was made; `at`, when this was said, if nobody knows.
+    pub(crate) fn since(&self, at: Instant) -> Instant {
+        self.since.map_or(at, |since| since.at(at))
     }
 
     /// What is left of the lifetime, of which this was said at `at`.
@@ -120,6 +136,11 @@ pub(crate) struct PairRow {
     pub(crate) remote: Vec<String>,
     #[prost(message, optional, tag = "9")]
     lifetime: Option<LifetimeSnapshot>,
+    /// When it was made. Older versions do not say so.
+    #[prost(message, optional, tag = "10")]
+    since: Option<Due>,
+    #[prost(uint64, tag = "11")]
+    rekeys: u64,
 }
 
 impl Form for PairRow {
@@ -144,12 +165,16 @@ pub(crate) struct PairFacts {
     pub(crate) local: Vec<String>,
     pub(crate) remote: Vec<String>,
     pub(crate) lifetime: Lifetime,
+    /// When it was made.
+    pub(crate) since: Instant,
+    /// How many there were before it, each in the place of another.
+    pub(crate) rekeys: u64,
 }
 
 impl PairRow {
     /// The octets of one.
     pub(crate) fn write(connection: u64, pair: &PairSnapshot, facts: &PairFacts, now: Instant) -> Octets {
-        let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts;
+        let PairFacts { name, suite, legacy, mode, local, remote, lifetime, since, rekeys } = facts;
         let written = write::<Self, Infallible>(PAIR_ROOM, |w| {
             let texts = |w: &mut Writer, tag, texts: &[String]| {
                 texts.iter().for_each(|text| w.bytes_always(tag, text.as_bytes()));
@@ -163,6 +188,8 @@ impl PairRow {
             texts(w, 7, local);
             texts(w, 8, remote);
             w.form(9, &lifetime.snapshot(now));
+            w.due(10, Due::new(*since, now));
+            w.uint(11, *rekeys);
             Ok(())
         });
         match written {
@@ -185,6 +212,8 @@ impl PairRow {
             local: self.local.clone(),
             remote: self.remote.clone(),
             lifetime,
+            since: self.since.map_or(at, |since| since.at(at)),
+            rekeys: self.rekeys,
         })
     }
 }
@@ -234,6 +263,8 @@ pub(crate) fn numbers(spi: u32, reserve: &router::Reserve, now: Instant) -> Row 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// Where the form is in the octets of a snapshot.
@@ -254,6 +285,38 @@ mod tests {
         assert!(reads(&[Row { class: 9, ..connection }]).unwrap_err().contains("class 9"));
     }
 
+    /// A connection's row as it was before it said what it was agreed on by.
+    #[derive(Clone, PartialEq, Message)]
+    #[prost(skip_debug)]
+    struct Before {
+        #[prost(uint64, tag = "1")]
+        uid: u64,
+        #[prost(message, optional, tag = "2")]
+        connection: Option<ike::Snapshot>,
+    }
+
+    impl fmt::Debug for Before {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "Before(peer {})", self.uid)
+        }
+    }
+
+    impl Form for Before {
+        const OF: &'static str = ConnectionRow::OF;
+        const KIND: u8 = ConnectionRow::KIND;
+        const VERSION: u16 = ConnectionRow::VERSION;
+    }
+
+    /// Nodes are exchanged one after the other, and go on with each other's tunnels meanwhile.
+    #[test]
+    fn a_row_of_a_version_before_and_one_after_are_read() {
+        let before = Before { uid: 1, connection: Some(ike::Snapshot::default()) };
+        let read: ConnectionRow = decode(&snapshot::encode(&before)).unwrap();
+        assert_eq!((read.uid, read.agreed), (1, None));
+        let after = ConnectionRow { agreed: Some(Agreed::default()), ..read };
+        assert_eq!(decode::<Before>(&snapshot::encode(&after)).unwrap().uid, 1);
+    }
+
     #[test]
     fn what_is_written_of_a_pair_is_read_and_nothing_is_left() {
         let (now, text) = (Instant::now(), |text: &str| text.to_owned());
@@ -266,6 +329,8 @@ mod tests {
             local: vec![text("10.1.0.0/16"), text("10.2.0.0/16")],
             remote: vec![text("10.3.0.0/16")],
             lifetime,
+            since: now.checked_sub(Duration::from_secs(7)).unwrap(),
+            rekeys: 3,
         };
         let octets = PairRow::write(7, &PairSnapshot::default(), &facts, now);
         let read: PairRow = decode(&octets).unwrap();

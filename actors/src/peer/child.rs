@@ -1,7 +1,7 @@
 //! The Child SAs of a peer: their actors, their due dates, and bringing back what should be there.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use culvert_proto::v1;
@@ -17,7 +17,7 @@ use super::PeerActor;
 use super::command::Wait;
 use super::not_rekeyed::Rekeying;
 use crate::child_sa::ChildSaActor;
-use crate::clock::wall;
+use crate::clock::{past, wall};
 use crate::mailbox::deliver;
 use crate::moves::PairFacts;
 use crate::outcomes::Stage;
@@ -69,10 +69,10 @@ impl PeerActor {
 
     pub(super) fn child_installed(&mut self, ctx: &mut Context<Self>, conn: ConnId, sa: Installed) {
         let Installed { pair, spi_out, replaces, facts, config, overtaken, moved } = sa;
-        let PairFacts { name, suite, legacy, mode, local, remote, lifetime } = facts;
+        let PairFacts { name, suite, legacy, mode, local, remote, lifetime, since, rekeys } = facts;
         let spi_in = pair.spi().0;
         let before = replaces.and_then(|old| self.children.get(&old));
-        let (rekeys, was_outdated) = before.map_or((0, false), |c| (c.view.rekeys + 1, c.outdated));
+        let (rekeys, was_outdated) = before.map_or((rekeys, false), |c| (c.view.rekeys + 1, c.outdated));
         let overtaken = self.is_overtaken(&name, config.as_ref(), overtaken);
         let view = ChildView {
             name: name.clone(),
@@ -84,7 +84,7 @@ impl PeerActor {
             local,
             remote,
             rekeys,
-            installed: SystemTime::now(),
+            installed: past(since),
             rekey_due: lifetime.soft().map(wall),
             expires: lifetime.hard().map(wall),
         };
@@ -123,7 +123,7 @@ impl PeerActor {
             spi_in,
             ChildEntry {
                 conn,
-                since: Instant::now(),
+                since,
                 addr: Some(addr),
                 // It goes on with what it has taken the place of.
                 outdated: was_outdated && overtaken,
@@ -131,6 +131,9 @@ impl PeerActor {
                 view: Arc::new(view),
             },
         );
+        if moved && self.is_overtaken_in_parts(&name) {
+            self.begin_anew(conn);
+        }
         self.renew_overtaken(conn, spi_in);
         if moved {
             // Nothing has been negotiated.

@@ -16,7 +16,8 @@ use super::not_rekeyed::Rekeying;
 use super::{ChildEntry, PeerActor};
 use crate::convert;
 use crate::mailbox::deliver;
-use crate::vocabulary::{Configure, Reconfigure, RemovePeer, SecretChanged};
+use crate::numbered::Numbered;
+use crate::vocabulary::{Configure, Do, Reconfigure, RemovePeer, SecretChanged};
 
 impl PeerActor {
     /// Tells whoever looks for this peer what it negotiates with.
@@ -66,6 +67,35 @@ impl PeerActor {
         }
     }
 
+    /// A connection that has come from another node was agreed on by what is not configured any more: what that node did not do, or did not end, is
+    /// done here.
+    pub(super) fn begin_anew(&mut self, id: ConnId) {
+        if let Some(conn) = self.conns.get_mut(&id).filter(|conn| !conn.closing) {
+            (conn.overtaken, conn.closing) = (true, true);
+            deliver(&conn.addr, Do(Command::Close), &self.env.counters);
+            self.history().step(id, "was agreed on by another configuration of the peer: it begins anew");
+        }
+    }
+
+    /// Whether the policy of a pair that has come from another node is configured otherwise now, and was agreed on in parts, or in more of them
+    /// than it may have: then it is agreed on anew as a whole.
+    pub(super) fn is_overtaken_in_parts(&self, name: &str) -> bool {
+        let of = |name: &str| policy_of(resource_of(name).0).0.to_owned();
+        let policy = of(name);
+        if !self.peer.spec.children.iter().any(|child| child.name == policy) {
+            return false;
+        }
+        let pairs = || self.children.values().filter(|child| of(&child.view.name) == policy);
+        let in_parts = pairs().any(|child| policy_of(resource_of(&child.view.name).0).1 > 0);
+        self.peer.is_beyond(name) || (in_parts && pairs().any(|child| child.overtaken))
+    }
+
+    /// Whether all connections are agreed on by this already: they have come from a node that knew of it before.
+    fn is_agreed_on(&self, by: &Numbered) -> bool {
+        let mut there = self.conns.values().filter(|conn| !conn.down).peekable();
+        there.peek().is_some() && there.all(|conn| conn.agreed.is_as(by.agreed()))
+    }
+
     /// Whether a pair of this name was asked for before its child was configured as it is now. Its connection `knows` of what it was told
     /// before that pair was in place; what came to it later is seen by what it was configured by then.
     pub(super) fn is_overtaken(&self, name: &str, config: Option<&Arc<PeerConfig>>, knows: bool) -> bool {
@@ -82,6 +112,9 @@ impl PeerActor {
     /// A pair that was asked for before its child was configured anew is made once more, or goes.
     pub(super) fn renew_overtaken(&self, id: ConnId, spi: u32) {
         let Some(child) = self.children.get(&spi).filter(|child| child.overtaken) else { return };
+        if self.conns.get(&id).is_some_and(|conn| conn.closing) {
+            return;
+        }
         let name = resource_of(&child.view.name).0.to_owned();
         let policy = configured(&name);
         let is_configured = self.peer.spec.children.iter().any(|child| child.name == policy);
@@ -135,9 +168,10 @@ impl Handler<Configure> for PeerActor {
         if parts && impact.effect == Effect::Children {
             impact.effect = Effect::IkeRestart;
         }
+        let is_known = !self.peer.agreed().is_as(peer.agreed()) && self.is_agreed_on(&peer);
         let restart = match impact.effect {
             Effect::None | Effect::TakenOver | Effect::Children => false,
-            Effect::IkeRestart | Effect::TenantRestart => true,
+            Effect::IkeRestart | Effect::TenantRestart => parts || !is_known,
         };
         let begins_otherwise = self.peer.spec.start_action != peer.spec.start_action;
         (self.peer, self.author) = (peer, author);
@@ -158,10 +192,15 @@ impl Handler<Configure> for PeerActor {
             }
             self.refresh_names(ctx);
         } else if let Some(config) = &self.config {
-            for conn in self.conns.values() {
+            for conn in self.conns.values_mut() {
+                conn.agreed = conn.agreed.seen_from(self.peer.agreed());
                 deliver(&conn.addr, Reconfigure(self.peer.clone(), config.clone()), &self.env.counters);
             }
             self.change_children(&impact.children);
+            if is_known {
+                // Its addresses may be others.
+                self.refresh_names(ctx);
+            }
         }
         self.go_by(plan);
         // There may be children that were not there when it was said where the tunnel is.

@@ -19,9 +19,10 @@ use super::not_rekeyed::Rekeying;
 use super::reach::unreachable;
 use super::rival::UpSince;
 use crate::adopted::Adopted;
-use crate::clock::wall;
+use crate::clock::{past, wall};
 use crate::ike_sa::IkeSaActor;
 use crate::mailbox::deliver;
+use crate::moves::Agreed;
 use crate::outcomes::Stage;
 use crate::status::IkeView;
 use crate::vocabulary::{Begin, Do, Established, Vanish};
@@ -43,13 +44,33 @@ pub(crate) struct ConnEntry {
     pub(super) obstacle: Option<String>,
     /// It has reported its end and only lingers.
     pub(super) down: bool,
+    /// By which configuration of the peer it was agreed on.
+    pub(super) agreed: Agreed,
+    /// It came from another node, and was agreed on by what is not configured any more.
+    pub(super) overtaken: bool,
     /// We close it; its end is worth waiting for, because the peer then knows.
     pub(super) closing: bool,
 }
 
 impl ConnEntry {
-    pub(super) const fn new(addr: Addr<IkeSaActor>, remote: Option<SocketAddr>, initiated: bool) -> Self {
-        Self { addr, remote, initiated, ike: None, up: None, obstacle: None, down: false, closing: false }
+    pub(super) const fn new(
+        addr: Addr<IkeSaActor>,
+        remote: Option<SocketAddr>,
+        initiated: bool,
+        agreed: Agreed,
+    ) -> Self {
+        Self {
+            addr,
+            remote,
+            initiated,
+            ike: None,
+            up: None,
+            obstacle: None,
+            down: false,
+            agreed,
+            overtaken: false,
+            closing: false,
+        }
     }
 }
 
@@ -160,7 +181,7 @@ impl PeerActor {
             local,
             remote,
             encapsulated: new.encapsulated,
-            installed: SystemTime::now(),
+            installed: past(new.since),
             rekey_due: None,
             expires: None,
         };
@@ -289,8 +310,10 @@ impl PeerActor {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         conn.down = true;
         let (was_up, initiated) = (conn.ike.take().is_some(), conn.initiated);
+        let overtaken = conn.overtaken && *reason == CloseReason::Local;
         let (obstacle, remote) = (conn.obstacle.take(), conn.remote);
         let beside = self.has_another(id);
+        self.recall |= overtaken && !beside;
         if let CloseReason::Failed(failure) = reason {
             match failure {
                 Failure::Replaced => {}

@@ -289,8 +289,9 @@ impl PeerActor {
         // Started in this very arbiter: what a peer's actors say to each other stays on one thread.
         let addr = IkeSaActor::new(id, env, peer, me).start();
         let initiated = matches!(begin, Begin::Initiate { .. });
+        let agreed = begin.agreed(&self.peer);
         deliver(&addr, begin, &self.env.counters);
-        self.conns.insert(id, ConnEntry::new(addr, remote, initiated));
+        self.conns.insert(id, ConnEntry::new(addr, remote, initiated, agreed));
     }
 
     /// Tells what has happened, with the state after it.

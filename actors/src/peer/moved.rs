@@ -52,6 +52,9 @@ impl PeerActor {
             self.supervisor.try_now();
         }
         self.spawn_connection(ctx, id, None, Begin::GoOn(moved, config));
+        if self.conns.get(&id).is_some_and(|conn| conn.agreed.is_overtaken(self.peer.agreed())) {
+            self.begin_anew(id);
+        }
         self.settle(ctx);
     }
 

@@ -11,8 +11,9 @@ use router::IkeDatagram;
 
 use super::table::{Claim, Full};
 use super::{Guard, Negotiation, Reception};
+use crate::counters::Gauge;
 use crate::held::Held;
-use crate::host::CoreHost;
+use crate::host::{CoreHost, slot_of};
 use crate::outcomes::Stage;
 use crate::refusals;
 use crate::trail::{Received, Trail};
@@ -152,7 +153,8 @@ impl Reception {
                 let open = Some(self.env.half_open.enter());
                 let mut trail = Trail::respond(env, opening, datagram);
                 trail.received(env, &datagram.bytes, Received::Taken);
-                let negotiation = Negotiation { conn: *conn, held, counted, trail, open };
+                let begun = env.begun(slot_of(spi)).map(Gauge::enter);
+                let negotiation = Negotiation { conn: *conn, held, counted, trail, open, begun };
                 self.env.counters.init_accepted.up();
                 self.half_open.insert(spi, negotiation, (remote, first.spi_i()), first, proved);
                 if self.noted.take(now) {

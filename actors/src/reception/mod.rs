@@ -59,6 +59,8 @@ struct Negotiation {
     trail: Trail,
     /// Until it is known who the peer is, or that nothing comes of it.
     open: Option<Inside>,
+    /// Until somebody has taken it on, or nothing comes of it.
+    begun: Option<Inside>,
 }
 
 /// Holds half-open connections.
@@ -170,17 +172,23 @@ impl Reception {
         let name = config.and_then(|c| c.name.parse::<tenants::PeerName>().ok());
         let others = &self.env.peer.conn.others.0;
         let is_here = others.as_ref().is_none_or(|cluster| cluster.holds(slot_of(spi)));
-        let entry = name.filter(|_| is_here).and_then(|name| self.env.registry.peers.get(&name));
+        if !is_here {
+            // The slot has gone to another node since the first message, and nothing that is in it is said here: see `Adopted::forsake`.
+            self.env.counters.not_adopted.up();
+            self.half_open.remove(spi);
+            return;
+        }
+        let entry = name.and_then(|name| self.env.registry.peers.get(&name));
         let Some(entry) = entry else {
-            // Deleted in this very moment; or the slot has gone to another node since the first message, and nothing that is in it is said here.
+            // Deleted in this very moment.
             let now = Instant::now();
             self.with(spi, |conn, host| conn.handle_command(now, host, ike::Command::Close));
             return self.drain(spi);
         };
         let Some(owner) = self.guard.as_ref().map(|guard| guard.owner.clone()) else { return };
         if let Some(slot) = self.half_open.remove(spi) {
-            let Negotiation { conn, held, counted, trail, .. } = slot.conn;
-            let given = Given { conn, held, counted, trail };
+            let Negotiation { conn, held, counted, trail, open: _, begun } = slot.conn;
+            let given = Given { conn, held, counted, trail, begun };
             let adopted = Adopted::new(given, self.env.peer.conn.clone(), owner, self.number);
             #[cfg(feature = "fault-injection")]
             if self.env.faults.is_due(crate::fault::Fault::Adoption) {
@@ -218,7 +226,7 @@ impl Reception {
     fn drain(&mut self, spi: u64) {
         let Some(slot) = self.half_open.get_mut(spi) else { return };
         let (remote, proved) = (slot.key.0, slot.is_proved());
-        let Negotiation { conn, held, trail, open, .. } = &mut slot.conn;
+        let Negotiation { conn, held, trail, open, begun, .. } = &mut slot.conn;
         let mut down = None;
         while let Some(event) = conn.poll_event() {
             trail.happened(&self.env.peer.conn, &event);
@@ -227,7 +235,7 @@ impl Reception {
                 Event::ReleaseSpi(spi) => held.release_esp(spi),
                 Event::Down(reason) => {
                     // It only lingers.
-                    *open = None;
+                    (*open, *begun) = (None, None);
                     down = Some(reason);
                 }
                 _ => {}

@@ -136,6 +136,11 @@ impl Trail {
         Self::new(None, first)
     }
 
+    /// Of a connection that another node has had until now: its first negotiation was told there.
+    pub(crate) fn moved(peer: &PeerName) -> Self {
+        Self::new(Some(peer.clone()), None)
+    }
+
     /// It is known whose it is.
     pub(crate) fn set_peer(&mut self, peer: &PeerName) {
         self.peer = Some(peer.clone());
@@ -267,10 +272,12 @@ impl Trail {
             None => {
                 story =
                     Story::begin(env, name_of(message.exchange), kind, None, self.origin.as_deref().copied());
-                if let (Some(story), Some(peer)) = (&mut story, &self.peer) {
-                    let (peer, exchange, id) = (peer.clone(), message.exchange, message.id);
+                if let Some(story) = &mut story {
+                    let (peer, exchange, id) = (self.peer.clone(), message.exchange, message.id);
                     story.root.later(move |all| {
-                        set_peer(all, &peer);
+                        if let Some(peer) = &peer {
+                            set_peer(all, peer);
+                        }
                         all.set("culvert.ike.exchange", Value::shown(&exchange));
                         all.set("culvert.ike.message_id", id);
                     });

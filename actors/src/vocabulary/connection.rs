@@ -13,7 +13,7 @@ use router::{IkeDatagram, Unsent};
 
 use crate::adopted::Adopted;
 use crate::held::Pair;
-use crate::moves::{Moved, PairFacts};
+use crate::moves::{Agreed, Moved, PairFacts, agreed_of};
 use crate::numbered::Numbered;
 use crate::span::SpanContext;
 
@@ -34,6 +34,16 @@ pub(crate) enum Begin {
     Adopt(Box<Adopted>),
     /// Another node has told how it stands, and this one goes on with it.
     GoOn(Box<Moved>, Arc<PeerConfig>),
+}
+
+impl Begin {
+    /// By which configuration of its peer, which is like this here, the connection is agreed on.
+    pub(crate) fn agreed(&self, here: &Numbered) -> Agreed {
+        match self {
+            Self::GoOn(moved, _) => agreed_of(&moved.row, here),
+            Self::Initiate { .. } | Self::Adopt(_) => here.agreed(),
+        }
+    }
 }
 
 /// A command for the connection.
@@ -133,6 +143,8 @@ pub(crate) struct Established {
     pub(crate) addresses: (SocketAddr, SocketAddr),
     pub(crate) encapsulated: bool,
     pub(crate) lifetime: Option<Lifetime>,
+    /// When its IKE_SA was made.
+    pub(crate) since: Instant,
     /// Another node did that.
     pub(crate) moved: bool,
 }

@@ -9,6 +9,7 @@
 )]
 
 mod accounts;
+mod carried;
 mod changes;
 mod common;
 mod early;
@@ -21,6 +22,7 @@ mod names;
 mod narrowed;
 mod orders;
 mod others;
+mod overtaken;
 mod parts;
 mod replaced;
 mod resources;

@@ -28,7 +28,7 @@ impl HomeRule for OfAnother {
     fn hold(&self, _: u64, _: bool) {}
 }
 
-fn link() -> PeerName {
+pub(crate) fn link() -> PeerName {
     "tenants/acme/peers/link".parse().unwrap()
 }
 
@@ -42,7 +42,7 @@ fn child(name: &str, local: u8, remote: u8) -> v1::Child {
 }
 
 /// One end of a tunnel, of which the far one asks for nothing but when it is told to.
-fn end(is_near: bool, children: &[&str]) -> v1::Peer {
+pub(crate) fn end(is_near: bool, children: &[&str]) -> v1::Peer {
     let (here, there) = if is_near { (20, 30) } else { (30, 20) };
     let start = if is_near { v1::StartAction::Start } else { v1::StartAction::OnDemand };
     let child = |name: &&str| {
@@ -60,7 +60,7 @@ fn end(is_near: bool, children: &[&str]) -> v1::Peer {
     }
 }
 
-fn with(peer: v1::Peer) -> Arc<Catalog> {
+pub(crate) fn with(peer: v1::Peer) -> Arc<Catalog> {
     let catalog = catalog();
     let request = v1::CreatePeerRequest {
         parent: "tenants/acme".into(),
@@ -72,13 +72,13 @@ fn with(peer: v1::Peer) -> Arc<Catalog> {
     catalog
 }
 
-fn update(catalog: &Catalog, peer: v1::Peer) {
+pub(crate) fn update(catalog: &Catalog, peer: v1::Peer) {
     let request = v1::UpdatePeerRequest { peer: Some(peer), ..Default::default() };
     catalog.update_peer(&request).unwrap();
 }
 
 /// The children that have a pair.
-fn paired(node: &Node) -> Vec<String> {
+pub(crate) fn paired(node: &Node) -> Vec<String> {
     let view = node.control().peer(&link());
     let children = view.iter().flat_map(|view| &view.children);
     let mut names: Vec<_> = children.map(|child| child.name.clone()).collect();

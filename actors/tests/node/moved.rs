@@ -22,8 +22,8 @@ pub(crate) const OTHER: u8 = 2;
 /// Below those that the system gives out, so that nobody else gets them between one node and the next. Each test of a process takes two.
 static NEXT_PORT: AtomicU16 = AtomicU16::new(5_500);
 /// The class of the rows of connections, and of pairs.
-const CONNECTION: u8 = 1;
-const PAIR: u8 = 2;
+pub(crate) const CONNECTION: u8 = 1;
+pub(crate) const PAIR: u8 = 2;
 
 /// Where a node is, and after it the one that takes its place.
 #[derive(Clone, Copy)]
@@ -54,16 +54,22 @@ impl Place {
 }
 
 /// A node, and the branches that have come to it.
-struct Old {
-    place: Place,
-    catalog: Arc<Catalog>,
-    node: Node,
-    others: Nodes,
-    branches: Vec<Branch>,
+pub(crate) struct Old {
+    pub(crate) place: Place,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) node: Node,
+    pub(crate) others: Nodes,
+    pub(crate) branches: Vec<Branch>,
 }
 
-fn start(place: Place, slot: u8, others: &Nodes, catalog: &Arc<Catalog>) -> Node {
-    let config = NodeConfig { slot, others: Others::new(Arc::new(others.clone())), ..NodeConfig::default() };
+pub(crate) fn start(place: Place, slot: u8, others: &Nodes, catalog: &Arc<Catalog>) -> Node {
+    start_with(NodeConfig { slot, ..NodeConfig::default() }, place, others, catalog)
+}
+
+/// The same, run in a way of its own.
+pub(crate) fn start_with(config: NodeConfig, place: Place, others: &Nodes, catalog: &Arc<Catalog>) -> Node {
+    let slot = config.slot;
+    let config = NodeConfig { others: Others::new(Arc::new(others.clone())), ..config };
     let router = RouterConfig {
         listen: vec![place.address.into()],
         ike_port: place.ports.0,
@@ -75,11 +81,11 @@ fn start(place: Place, slot: u8, others: &Nodes, catalog: &Arc<Catalog>) -> Node
     Node::start(config, router, Arc::clone(catalog)).unwrap()
 }
 
-fn name(n: usize) -> PeerName {
+pub(crate) fn name(n: usize) -> PeerName {
     format!("tenants/acme/peers/b{n}").parse().unwrap()
 }
 
-fn view(node: &Node, n: usize) -> Option<Arc<PeerView>> {
+pub(crate) fn view(node: &Node, n: usize) -> Option<Arc<PeerView>> {
     node.control().peer(&name(n))
 }
 
@@ -105,12 +111,12 @@ async fn carried_by(node: &Node) -> u64 {
 
 impl Old {
     /// Three branches are up, and send to each other.
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::of(|_| ()).await
     }
 
     /// The same of branches that are configured further.
-    async fn of(configure: impl Fn(&mut InitiatorConfig)) -> Self {
+    pub(crate) async fn of(configure: impl Fn(&mut InitiatorConfig)) -> Self {
         let (place, catalog, others) = (Place::new(), catalog(), Nodes::with_standby());
         let node = start(place, SLOT, &others, &catalog);
         let branch = |n| {
@@ -132,7 +138,10 @@ impl Old {
     }
 
     /// It goes without a word to anybody, and another takes its place: what has come of that.
-    async fn dies(self, change: impl FnOnce(&Catalog, &mut Vec<Row>)) -> (Node, Vec<Branch>, Taken) {
+    pub(crate) async fn dies(
+        self,
+        change: impl FnOnce(&Catalog, &mut Vec<Row>),
+    ) -> (Node, Vec<Branch>, Taken) {
         let mut rows = self.others.rows();
         // Its connections end as they would with it: nobody hears of that.
         self.node.control().lose_slot(SLOT, None).await;

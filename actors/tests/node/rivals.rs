@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actors::{HomeNews, HomeRule, Homes, NodeConfig, Others, Rival, Whereabouts};
+use ike::config::Retransmit;
 use latest::Latest as _;
 use loadtest::Command;
 
-use crate::common::{branch, catalog, node_with, until};
+use crate::common::{branch, branch_with, catalog, node_with, until};
 use crate::others::{NODE, Nodes};
 
 /// Whether another node says that it has a connection with the peer, whichever.
@@ -75,15 +76,19 @@ async fn a_connection_is_no_rival_of_itself() {
     node.shutdown().await;
 }
 
-/// Its slot goes between its authentication and the actor of its peer. The branch is told so, and begins anew with whoever has the slot.
+/// Its slot goes between its authentication and the actor of its peer. The branch is told nothing, above all no success, and begins anew with whoever
+/// has the slot.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connection_whose_slot_has_gone_before_it_is_taken_on_is_closed() {
+async fn a_connection_whose_slot_has_gone_before_it_is_taken_on_is_none() {
     let nodes = Nodes::default();
     let config = NodeConfig { others: Others::new(Arc::new(nodes.clone())), ..NodeConfig::default() };
     let node = node_with(config, catalog());
     nodes.holds_yet(Some(1));
-    // It is up for the branch, and ended by the delete that follows.
-    branch(&node, 0).ended().await;
+    let mut first = branch_with(&node, 0, |config| {
+        Arc::get_mut(&mut config.peer).unwrap().retransmit = Retransmit::ONCE;
+    });
+    first.ended().await;
+    assert_eq!(first.report.latest().established, 0);
     let not_adopted = || node.control().node_status().counters.get("ike_not_adopted").copied();
     until("counted", || not_adopted() == Some(1)).await;
     let view = || node.control().peer(&"tenants/acme/peers/b0".parse().unwrap()).unwrap();

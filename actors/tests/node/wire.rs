@@ -7,26 +7,34 @@ use actors::Node;
 use loadtest::InitiatorConfig;
 use tokio::net::UdpSocket;
 
-/// The number of CREATE_CHILD_SA, and the bit of an answer (RFC 7296 section 3.1).
+/// The numbers of two exchanges, and the bit of an answer (RFC 7296 section 3.1).
 const CREATE_CHILD_SA: u8 = 36;
+const IKE_AUTH: u8 = 35;
 const ANSWER: u8 = 0x20;
 
 #[derive(Default)]
 struct State {
     holds: bool,
     loses: bool,
+    is_cut: bool,
+    loses_auth: bool,
     /// What is held back, and where it goes on.
     held: Vec<(Arc<UdpSocket>, Vec<u8>)>,
 }
 
 pub(crate) struct Wire {
-    ports: (u16, u16),
+    pub(crate) ports: (u16, u16),
     state: Arc<Mutex<State>>,
 }
 
 impl Wire {
     pub(crate) async fn to(node: &Node) -> Self {
-        let (state, (ike, natt)) = (Arc::default(), node.ports());
+        Self::to_ports(node.ports()).await
+    }
+
+    /// Of a node that may not be there yet.
+    pub(crate) async fn to_ports((ike, natt): (u16, u16)) -> Self {
+        let state = Arc::default();
         Self { ports: (carry(&state, ike).await, carry(&state, natt).await), state }
     }
 
@@ -43,6 +51,16 @@ impl Wire {
     /// From now on the branch's own requests of CREATE_CHILD_SA do not get to the node.
     pub(crate) fn lose_requests(&self) {
         self.state.lock().unwrap().loses = true;
+    }
+
+    /// Whether nothing at all of the branch's gets to the node from now on.
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.state.lock().unwrap().is_cut = is_cut;
+    }
+
+    /// Whether IKE_AUTH does not get to the node from now on.
+    pub(crate) fn lose_auth(&self, loses: bool) {
+        self.state.lock().unwrap().loses_auth = loses;
     }
 
     pub(crate) fn holds_something(&self) -> bool {
@@ -74,7 +92,9 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
                     branch = Some(from);
                     let bytes = &out[..len];
                     let mut state = state.lock().unwrap();
-                    if state.holds && is_of_child(bytes) == Some(true) {
+                    if state.is_cut || state.loses_auth && exchange(bytes) == Some(IKE_AUTH) {
+                        // Lost.
+                    } else if state.holds && is_of_child(bytes) == Some(true) {
                         state.held.push((Arc::clone(&far), bytes.to_vec()));
                     } else if !state.loses || is_of_child(bytes) != Some(false) {
                         // A full socket loses it, as any wire may.
@@ -90,6 +110,10 @@ async fn carry(state: &Arc<Mutex<State>>, port: u16) -> u16 {
         }
     });
     at
+}
+
+fn exchange(datagram: &[u8]) -> Option<u8> {
+    datagram.strip_prefix(&[0; 4]).unwrap_or(datagram).get(18).copied()
 }
 
 /// Of CREATE_CHILD_SA: whether it is an answer.

@@ -133,6 +133,10 @@ async fn give_all(inner: &Arc<Inner>, tries: usize) -> Vec<(u8, String)> {
     let mut stay = Vec::new();
     let mine: Vec<u8> = inner.mine().keys().copied().collect();
     for slot in mine {
+        if share::is_empty(inner, slot) {
+            // Of all but what peers have just begun, perhaps.
+            inner.host.settle(slot).await;
+        }
         if share::is_empty(inner, slot) && share::give_up(inner, slot).await {
             continue;
         }

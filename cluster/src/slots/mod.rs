@@ -144,6 +144,11 @@ pub trait Host: Send + Sync + 'static {
     /// A slot is another node's, if that is known: nothing more is done for it, and nobody is told.
     fn lose<'a>(&'a self, slot: u8, to: Option<&'a str>) -> Later<'a, ()>;
 
+    /// A slot is to be another node's soon: done when what has only just begun in it has come to something, or has taken too long.
+    fn settle(&self, _slot: u8) -> Later<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// A slot is about to be another node's: nothing more is done for it from now on. All rows of it.
     fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>>;
 

@@ -68,6 +68,8 @@ pub(super) enum Why {
 /// Moves a slot of this node.
 pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> Result<(), String> {
     takes_writes(inner, number).await?;
+    // While nobody waits for anything.
+    inner.host.settle(number).await;
     // Not with the turn: two nodes that give to each other would wait for each other.
     inner.coming.until_come(number).await;
     let mut turn = inner.turn.lock().await;

@@ -31,6 +31,12 @@ impl Connection {
         self.is_finished()
     }
 
+    /// Whether we have ended it, and the peer has not said yet that it knows: it never says so (RFC 2408 section 3.15).
+    #[allow(clippy::unused_self, reason = "the other version has an answer")]
+    pub(crate) const fn is_end_unheard(&self) -> bool {
+        false
+    }
+
     /// Whether nothing more will come.
     pub(crate) fn is_finished(&self) -> bool {
         self.phase == Phase::Finished

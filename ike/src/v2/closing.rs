@@ -116,7 +116,7 @@ impl Connection {
 
     /// Ends the connection once there is nothing that it waits for.
     pub(crate) fn finish_if_idle(&mut self) {
-        if matches!(self.phase, Phase::Lingering(_)) && self.sas.iter().all(|sa| sa.exchanges.idle()) {
+        if self.is_over() && !self.is_end_unheard() {
             self.finish();
         }
     }

@@ -43,6 +43,11 @@ impl Connection {
         matches!(self.phase, Phase::Lingering(_) | Phase::Finished)
     }
 
+    /// Whether we have ended it, and the peer has not said yet that it knows (RFC 7296 section 1.4.1).
+    pub(crate) fn is_end_unheard(&self) -> bool {
+        matches!(self.phase, Phase::Lingering(_)) && !self.sas.iter().all(|sa| sa.exchanges.idle())
+    }
+
     /// Whether nothing more will come.
     pub(crate) const fn is_finished(&self) -> bool {
         matches!(self.phase, Phase::Finished)

@@ -45,6 +45,14 @@ impl Host for Nodes {
         })
     }
 
+    fn settle(&self, slot: u8) -> Later<'_, ()> {
+        Box::pin(async move {
+            if let Some(control) = self.0.control.get() {
+                control.settle_slot(slot).await;
+            }
+        })
+    }
+
     fn give<'a>(&'a self, slot: u8, to: &'a str) -> Later<'a, Vec<Row>> {
         Box::pin(async move {
             match self.0.control.get() {
