@@ -61,7 +61,7 @@ fn each_kind_of_key_is_believed_on_either_side_whoever_begins() {
             let ours = peer(&issue(&authority, "right.example", kind), trusted);
             pair.culvertd.peer(&Peer { start: we_begin, ..ours });
             if !we_begin {
-                let said = pair.charon.initiate("c");
+                let said = pair.charon.initiate(&Connection::usual().child());
                 assert!(said.ok, "{kind:?}: {}\n{}", said.text, pair.charon.log());
             }
             carries(&pair);
@@ -83,7 +83,7 @@ fn what_is_between_a_certificate_and_the_root_is_sent() {
     pair.charon.load_text(&charon_text("send_cert = always"));
     let own = [issue(&other, "right.example", kind).to_pem().unwrap(), other.to_pem().unwrap()].concat();
     pair.culvertd.peer(&Peer { certificates: Some((text(own), trusted)), ..Peer::usual() });
-    let said = pair.charon.initiate("c");
+    let said = pair.charon.initiate(&Connection::usual().child());
     assert!(said.ok, "{}\n{}", said.text, pair.charon.log());
     carries(&pair);
 }
@@ -101,7 +101,7 @@ fn what_is_not_believed_is_told_until_it_is_mended() {
         pair.charon.load_text(&charon_text(""));
         let (own, _) = ours.certificates.clone().unwrap();
         pair.culvertd.peer(&Peer { certificates: Some((own, format!("{trusted}{list}"))), ..ours.clone() });
-        assert!(!pair.charon.initiate("c").ok, "{words}");
+        assert!(!pair.charon.initiate(&Connection::usual().child()).ok, "{words}");
         let told = || pair.culvertd.json(&["explain", "acme/left"])["attempts"].to_string();
         until(words, told, |told| told.contains(words) && told.contains("\"certificate\""));
     };
@@ -111,7 +111,7 @@ fn what_is_not_believed_is_told_until_it_is_mended() {
     refused(&gone, &list, "it was revoked by CN=authority");
     pair.charon.holds(&text(issue(&authority, "left.example", KeyKind::P256).to_pem().unwrap()), &trusted);
     pair.charon.load_text(&charon_text(""));
-    let said = pair.charon.initiate("c");
+    let said = pair.charon.initiate(&Connection::usual().child());
     assert!(said.ok, "{}\n{}", said.text, pair.charon.log());
     carries(&pair);
 }
