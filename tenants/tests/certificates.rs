@@ -131,7 +131,11 @@ fn only_who_may_come_with_a_certificate_is_asked_for_one() {
     let (catalog, _) = with_secrets();
     let asked = |address: &str| catalog.authorities_from(address.parse().unwrap()).len();
     assert_eq!(asked("192.0.2.1"), 0);
-    try_create(&catalog, peer("acme", "b0", "10.9.0.0/24")).unwrap();
+    // More of them than are looked at for somebody.
+    for n in 0..1_100 {
+        let key = peer("acme", &format!("k{n}"), &format!("10.{}.{}.0/24", 100 + n / 256, n % 256));
+        try_create(&catalog, key).unwrap();
+    }
     assert_eq!(asked("192.0.2.1"), 0, "who has a pre-shared key is not asked");
     let from = |id: &str, subnet: &str, address: &str| v1::Peer {
         remote_addresses: vec![address.to_owned()],

@@ -145,13 +145,13 @@ async fn a_rekeying_that_was_under_way_when_its_child_was_changed_makes_room_for
 /// Whether the branch has such a child or refuses it.
 async fn a_child_that_was_asked_for_before_it_was_removed_is_no_gap(has_second: bool) {
     let world = World::new(&[], has_second).await;
+    // It asks for the child by itself where it has none, and would be refused, which is told.
+    world.wire.lose_requests();
     world.wire.hold();
     update(&world.catalog, &[second(BEFORE)]);
     world.is_held().await;
     world.change(&[]).await;
     let before = world.view().failures;
-    // It would ask for the child by itself once that is deleted, and be refused, which is told.
-    world.wire.lose_requests();
     world.wire.release();
     world.answered().await;
     until("no second child", || world.pairs("second").is_empty()).await;

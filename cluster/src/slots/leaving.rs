@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use latest::Latest as _;
+use tokio::time::Instant;
 
 use super::moving::Why;
 use super::record::Slot;
@@ -18,6 +19,9 @@ pub(super) const DRAIN_TRIES: usize = 3;
 /// once. Both together, and what comes before and between them (slots that change hands in up to 15 s, the goodbye to the peers), are less than
 /// what a node that ends is given in a cluster (`shutdown.graceSeconds` of the chart, 60 s).
 pub(super) const LAST_TURN: Duration = Duration::from_secs(12);
+/// So long the slots of a node that leaves are waited for until what peers have begun in them has come to something, however many peers only
+/// begin: a pod has half a minute to end in.
+const SETTLED: Duration = Duration::from_secs(4);
 
 const LEAVES: u8 = 1;
 const ENDS: u8 = 2;
@@ -132,9 +136,10 @@ pub(super) async fn give_what_stayed(inner: &Arc<Inner>) -> bool {
 async fn give_all(inner: &Arc<Inner>, tries: usize) -> Vec<(u8, String)> {
     let mut stay = Vec::new();
     let mine: Vec<u8> = inner.mine().keys().copied().collect();
+    let since = Instant::now();
     for slot in mine {
-        if share::is_empty(inner, slot) {
-            // Of all but what peers have just begun, perhaps.
+        // Also of one that is empty: peers may have just begun in it.
+        if since.elapsed() < SETTLED {
             inner.host.settle(slot).await;
         }
         if share::is_empty(inner, slot) && share::give_up(inner, slot).await {
@@ -144,7 +149,7 @@ async fn give_all(inner: &Arc<Inner>, tries: usize) -> Vec<(u8, String)> {
         for _ in 0..tries {
             moved = match inner.heir(slot.into()) {
                 Some(to) => {
-                    let moved = moving::give(inner, slot, &to.node, Why::Suits).await;
+                    let moved = moving::give(inner, slot, &to.node, Why::Leaves).await;
                     if moved.is_err() {
                         // It may leave as well: another one then, if there is one.
                         inner.is_unfit(&to.node);

@@ -63,13 +63,17 @@ pub(super) enum Why {
     Ordered,
     /// It suits the nodes.
     Suits,
+    /// All slots of the node go.
+    Leaves,
 }
 
 /// Moves a slot of this node.
 pub(super) async fn give(inner: &Arc<Inner>, number: u8, to: &str, why: Why) -> Result<(), String> {
     takes_writes(inner, number).await?;
-    // While nobody waits for anything.
-    inner.host.settle(number).await;
+    if why != Why::Leaves {
+        // While nobody waits for anything.
+        inner.host.settle(number).await;
+    }
     // Not with the turn: two nodes that give to each other would wait for each other.
     inner.coming.until_come(number).await;
     let mut turn = inner.turn.lock().await;

@@ -134,11 +134,8 @@ impl Catalog {
         let mut secrets: Vec<Arc<Secret>> = Vec::new();
         {
             let state = self.read();
-            if state.index.certified() == 0 {
-                return Vec::new();
-            }
-            let origins = state.index.origins.of(Opening::Init);
-            for peer in origins.from(address.to_canonical(), &state.index.names).take(MAX_LOOKED_AT) {
+            let certified = state.index.certified().of(Opening::Init);
+            for peer in certified.from(address.to_canonical(), &state.index.names).take(MAX_LOOKED_AT) {
                 let Auth::Certificates { authorities, .. } = &peer.spec.auth else { continue };
                 let is_new = secrets.iter().all(|secret| secret.name != *authorities);
                 secrets.extend(state.secrets.get(authorities).filter(|_| is_new).cloned());

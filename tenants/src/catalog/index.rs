@@ -28,8 +28,8 @@ pub(crate) struct Index {
     subnets: HashMap<Cidr, Mostly<TenantName, PeerNames>>,
     /// Who authenticates with a secret.
     users: HashMap<SecretName, PeerNames>,
-    /// How many authenticate with certificates.
-    certified: usize,
+    /// Who may come from where with a certificate: they are few, and not to be looked for among all others.
+    certified: Openings,
     /// Who may come from where.
     pub(crate) origins: Openings,
     /// What names resolve to. One for all copies: it is no part of what is written.
@@ -49,7 +49,9 @@ impl Index {
         for (_, secret) in peer.spec.auth.secrets() {
             self.users.entry(secret.clone()).or_default().insert(peer.name.clone(), ());
         }
-        self.certified += usize::from(has_certificate(peer));
+        if has_certificate(peer) {
+            self.certified.add(peer);
+        }
         self.origins.add(peer);
     }
 
@@ -76,7 +78,9 @@ impl Index {
                 self.users.remove(secret);
             }
         }
-        self.certified -= usize::from(has_certificate(peer));
+        if has_certificate(peer) {
+            self.certified.remove(peer);
+        }
         self.origins.remove(peer);
     }
 
@@ -98,9 +102,9 @@ impl Index {
         self.secrets.get(tenant).copied().unwrap_or_default()
     }
 
-    /// How many peers authenticate with certificates.
-    pub(crate) const fn certified(&self) -> usize {
-        self.certified
+    /// The peers that authenticate with certificates, by where they may come from.
+    pub(crate) const fn certified(&self) -> &Openings {
+        &self.certified
     }
 
     /// The peers that authenticate with a secret.
