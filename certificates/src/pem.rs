@@ -44,7 +44,7 @@ const MAX_LISTS: usize = 2 * MAX_CERTIFICATES;
 /// The certificates, in their order.
 pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<X509>, PemFault> {
     let all = blocks(pem, "CERTIFICATE").into_iter().chain(blocks(pem, "X509 CERTIFICATE"));
-    let all = all.map(|block| X509::from_pem(block)).collect::<Result<Vec<_>, _>>();
+    let all = all.map(X509::from_pem).collect::<Result<Vec<_>, _>>();
     match all.map_err(|_| PemFault::Damaged)? {
         none if none.is_empty() => Err(PemFault::NoCertificate),
         many if many.len() > MAX_CERTIFICATES => Err(PemFault::TooMany(many.len())),

@@ -292,7 +292,7 @@ impl Connection {
         let (id, asked) = (&theirs.id, payloads.id_r().map(|asked| &asked.id));
         let method = payloads.auth().map(|(method, _)| method);
         // Whoever it is: nobody here proves who it is in another way.
-        if !method.is_some_and(|method| Way::of(method).is_some()) {
+        if method.is_none_or(|method| Way::of(method).is_none()) {
             return Err(Failure::AuthMethod { id: id.cut(), method, configured: Way::Psk });
         }
         let candidates = match host.find_peers(id, asked, datagram.remote, Opening::Init) {
