@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use culvert_proto::v1;
 use http::{HeaderMap, Request, Response};
@@ -122,6 +122,9 @@ where
     }
 }
 
+/// A request that is there so soon is not asked about twice: what another node has revoked meanwhile it could have been ahead of.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// A request that may be served.
 struct Admitted {
     request: Request<Body>,
@@ -166,15 +169,14 @@ impl Access {
         }
         // A write of the catalog asks for itself how far the others are, but not who writes.
         let asks = || caller.credential.is_of_catalog() || rule.is_some_and(|rule| !rule.catalog);
-        if self.catalog.is_shared() && asks() {
+        let is_asked = self.catalog.is_shared() && asks();
+        if is_asked {
+            // Whoever was told at another node that it is revoked may rely on it here.
             self.abreast.catch_up().await;
-            if !caller.credential.is_good(&self.catalog, &self.tokens, SystemTime::now()) {
-                // Whoever was told at another node that it is revoked may rely on it here.
-                let (stranger, told) = (Stranger::revoked(), self.tells(&holder));
-                return Err(self.turn_away(&holder, stranger, told, method, traceparent).await);
-            }
+            self.still_good(&holder, &caller, &method, traceparent.as_ref()).await?;
         }
-        let author = Arc::new(caller.author(&method, traceparent));
+        let arrived = Instant::now();
+        let author = Arc::new(caller.author(&method, traceparent.clone()));
         let (request, names, held) = match rule {
             None => (request, Vec::new(), None),
             Some(rule) => {
@@ -182,11 +184,31 @@ impl Access {
                 (request, names, Some(Arc::new(held)))
             }
         };
+        // The request may have taken minutes to come, and its turn as well.
+        if is_asked && arrived.elapsed() > AT_ONCE {
+            self.abreast.catch_up().await;
+        }
+        self.still_good(&holder, &caller, &method, traceparent.as_ref()).await?;
         // Reflection streams both ways; what there is not is over at once.
         let streaming = if rule.is_none_or(|rule| rule.streams) { Some(self.stream(&caller)?) } else { None };
         self.counters.admitted();
         holder.admitted();
         Ok(Admitted { request, caller, author, rule, names, held, streaming })
+    }
+
+    /// Turns a caller away whose credential has ended since it was shown.
+    async fn still_good(
+        self: &Arc<Self>,
+        holder: &Holder,
+        caller: &Caller,
+        method: &str,
+        traceparent: Option<&String>,
+    ) -> Result<(), Status> {
+        if caller.credential.is_good(&self.catalog, &self.tokens, SystemTime::now()) {
+            return Ok(());
+        }
+        let (stranger, told) = (Stranger::revoked(), self.tells(holder));
+        Err(self.turn_away(holder, stranger, told, method.to_owned(), traceparent.cloned()).await)
     }
 
     /// A place for an answer that streams. A tenant's callers have one share of them, however many they are.

@@ -1,7 +1,7 @@
 //! How objects are named on the command line: `tenants/acme/peers/b1`, `peer acme/b1`, `peers --tenant acme`.
 
 use crate::console::failure::Failure;
-use crate::console::name::{full_name, full_tenant};
+use crate::console::name::{check_owner, full_name, full_tenant, own_name};
 
 /// The parent of what all tenants have.
 pub(crate) const ALL: &str = "tenants/-";
@@ -79,6 +79,7 @@ impl Reference {
     /// A name without a kind in front of it.
     fn by_name(word: &str, tenant: Option<&str>) -> Result<Self, Failure> {
         if let Some(kind) = kind_of_name(word) {
+            check_owner(word, tenant)?;
             return Ok(Self { kind, name: Some(word.to_owned()), parent: parent(tenant) });
         }
         match word.split_once('/') {
@@ -102,9 +103,9 @@ impl Reference {
             Kind::Peer | Kind::Secret | Kind::Sa if kind_of_name(text) == Some(Kind::Tenant) => {
                 Ok(below(text.to_owned()))
             }
-            Kind::Sa => Ok(below(full_name("peers", text, tenant)?)),
-            Kind::Peer => Ok(named(full_name("peers", text, tenant)?)),
-            Kind::Secret => Ok(named(full_name("secrets", text, tenant)?)),
+            Kind::Sa => Ok(below(own_name("peers", text, tenant)?)),
+            Kind::Peer => Ok(named(own_name("peers", text, tenant)?)),
+            Kind::Secret => Ok(named(own_name("secrets", text, tenant)?)),
             Kind::Token if kind_of_name(text) == Some(Kind::Tenant) => Ok(below(text.to_owned())),
             Kind::Token => Ok(named(token_name(text, tenant)?)),
             Kind::Audit => Ok(below(full_tenant(text))),
@@ -155,9 +156,12 @@ pub(crate) fn scope(text: Option<&str>) -> Result<String, Failure> {
 /// The resource name of a token: as [`full_name`], and `ops` or `tokens/ops` for one of the node.
 pub(crate) fn token_name(text: &str, tenant: Option<&str>) -> Result<String, Failure> {
     match (text.split('/').collect::<Vec<_>>().as_slice(), tenant) {
-        (["tokens", _], _) => Ok(text.to_owned()),
+        (["tokens", _], _) => {
+            check_owner(text, tenant)?;
+            Ok(text.to_owned())
+        }
         ([id], None) => Ok(format!("tokens/{id}")),
-        _ => full_name("tokens", text, tenant),
+        _ => own_name("tokens", text, tenant),
     }
 }
 
@@ -245,6 +249,27 @@ mod tests {
         {
             assert_eq!(super::tests::all(wrong, None), None, "{wrong:?}");
         }
+    }
+
+    /// A token of the node would be made, or revoked, where one of a tenant is meant.
+    #[test]
+    fn what_is_said_to_be_two_owners_is_nobodys() {
+        for wrong in [
+            &["tokens/ci"][..],
+            &["token", "tokens/ci"],
+            &["acme/b1"],
+            &["secret", "acme/psk"],
+            &["tenants/acme/peers/b1"],
+            &["tenants/acme/tokens/ci"],
+            &["sas", "acme/b1"],
+        ] {
+            assert_eq!(all(wrong, Some("other")), None, "{wrong:?}");
+        }
+        assert!(token_name("tokens/ci", Some("acme")).is_err());
+        assert_eq!(token_name("ci", Some("acme")).unwrap(), "tenants/acme/tokens/ci");
+        assert_eq!(token_name("acme/ci", Some("tenants/acme")).unwrap(), "tenants/acme/tokens/ci");
+        let named = parse(&["tenants/acme/peers/b1"], Some("acme")).unwrap();
+        assert_eq!(named.1.as_deref(), Some("tenants/acme/peers/b1"));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Tokens that end, and those that are none.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use culvert_proto::v1;
@@ -8,7 +9,7 @@ use tenants::Role;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
 
-use crate::world::{World, call, expired_token, token};
+use crate::world::{World, call, call_slowly, expired_token, token};
 
 #[tokio::test]
 async fn a_token_ends_at_once_when_it_is_revoked_or_its_time_is_over() {
@@ -44,6 +45,37 @@ async fn a_token_ends_at_once_when_it_is_revoked_or_its_time_is_over() {
     assert_eq!(refused.code(), Code::Unauthenticated);
     let why = refused.message();
     assert!(why.starts_with("the token has expired; by the clock of the node it is 2"), "{why}");
+    world.node.stop().await;
+}
+
+/// What is begun with a good token is served with a good token, however long the rest of it takes.
+#[tokio::test]
+async fn what_comes_after_its_token_was_revoked_is_refused() {
+    let world = World::new().await;
+    let value = token(&world.catalog, "", "short", Role::Admin, Duration::from_secs(3600));
+    let request = v1::CreateTokenRequest {
+        token_id: "mine".into(),
+        token: Some(v1::Token { role: v1::Role::Admin.into(), ..v1::Token::default() }),
+        ..v1::CreateTokenRequest::default()
+    };
+    let (send, come) = tokio::sync::mpsc::channel(1);
+    let come = tokio_stream::wrappers::ReceiverStream::new(come);
+    let path = "/culvert.v1.TokenService/CreateToken";
+    let shown = format!("Bearer {value}");
+    let answer = call_slowly(world.node.channel(), path, come, &shown);
+    let catalog = Arc::clone(&world.catalog);
+    let revoked = async move {
+        let name = "tokens/short".parse().unwrap();
+        while catalog.get_token(&name).unwrap().last_use().is_none() {
+            tokio::task::yield_now().await;
+        }
+        let delete = v1::DeleteTokenRequest { name: name.to_string(), ..Default::default() };
+        catalog.delete_token(&delete).unwrap();
+        send.send(request.encode_to_vec().into()).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(answer, revoked);
+    assert_eq!(answer.unwrap_err().code(), Code::Unauthenticated);
+    assert!(world.catalog.get_token(&"tokens/mine".parse().unwrap()).is_none());
     world.node.stop().await;
 }
 

@@ -211,6 +211,20 @@ impl World {
     }
 }
 
+/// The first message of the answer to a request whose own comes in its time.
+pub(crate) async fn call_slowly(
+    channel: Channel,
+    path: &str,
+    message: impl tokio_stream::Stream<Item = Bytes> + Send + 'static,
+    authorization: &str,
+) -> Result<Bytes, Status> {
+    let mut grpc = tonic::client::Grpc::new(channel);
+    grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", MetadataValue::try_from(authorization).unwrap());
+    Ok(grpc.client_streaming(request, path.parse().unwrap(), Raw).await?.into_inner())
+}
+
 async fn begin(
     channel: Channel,
     path: &str,
