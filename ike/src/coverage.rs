@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::ChildConfig;
 use crate::failure::Failure;
-use crate::wire::ts::{MAX_SELECTORS, TrafficSelector, describe, narrow};
+use crate::wire::ts::{Effort, MAX_SELECTORS, TrafficSelector, describe, narrow_within};
 
 /// Pieces that an answer here has at most. With more of them two that are next to each other are not taken apart, and the
 /// whole of them is said to be uncovered.
@@ -33,7 +33,12 @@ impl Traffic {
 
     /// Whether everything of `other` is in it.
     pub fn contains(&self, other: &Self) -> bool {
-        uncovered(other, std::slice::from_ref(self)).is_empty()
+        self.contains_within(other, &mut Effort::default())
+    }
+
+    /// The same; false as well where that is not found out.
+    pub(crate) fn contains_within(&self, other: &Self, effort: &mut Effort) -> bool {
+        uncovered_within(other, std::slice::from_ref(self), effort).is_empty()
     }
 }
 
@@ -76,38 +81,57 @@ pub(crate) fn part(policy: &ChildConfig, number: usize, traffic: Traffic) -> Chi
 pub(crate) type Gap = (Arc<str>, Vec<Traffic>);
 
 /// What of `policy` is in none of `covered`. Never less than that; more where selectors cannot say it, which know no
-/// "every protocol but this", and where it would take more pieces than anybody needs.
+/// "every protocol but this", where it would take more pieces than anybody needs, and where it would take too long to find out.
 pub fn uncovered(policy: &Traffic, covered: &[Traffic]) -> Vec<Traffic> {
+    uncovered_within(policy, covered, &mut Effort::default())
+}
+
+/// The same, as one of several questions that have an effort together.
+pub(crate) fn uncovered_within(policy: &Traffic, covered: &[Traffic], effort: &mut Effort) -> Vec<Traffic> {
     let mut rest = vec![policy.clone()];
     for pair in covered {
-        let mut next = Vec::new();
-        for (piece, left) in rest.iter().zip((0..rest.len()).rev()) {
-            let within = narrow(&piece.local, &pair.local);
-            let apart = within.is_empty() || narrow(&piece.remote, &pair.remote).is_empty();
-            if apart || next.len() + 2 + left > MAX_PIECES {
-                next.push(piece.clone());
-                continue;
-            }
-            // Beside it on our side, to anywhere; and from where it is, to what is beside it on the peer's.
-            let beside = Traffic { local: without(&piece.local, &pair.local), remote: piece.remote.clone() };
-            let beyond = Traffic { local: within, remote: without(&piece.remote, &pair.remote) };
-            next.extend([beside, beyond].into_iter().filter(|t| !t.local.is_empty() && !t.remote.is_empty()));
+        match beside(&rest, pair, effort) {
+            Some(next) => rest = next,
+            None => break,
         }
-        rest = next;
     }
     rest
 }
 
+/// What of the pieces is not in a pair; nothing is known of it where that takes too long.
+fn beside(pieces: &[Traffic], pair: &Traffic, effort: &mut Effort) -> Option<Vec<Traffic>> {
+    let mut next = Vec::new();
+    for (piece, left) in pieces.iter().zip((0..pieces.len()).rev()) {
+        let within = narrow_within(&piece.local, &pair.local, effort)?;
+        let apart = within.is_empty() || narrow_within(&piece.remote, &pair.remote, effort)?.is_empty();
+        if apart || next.len() + 2 + left > MAX_PIECES {
+            next.push(piece.clone());
+            continue;
+        }
+        // Beside it on our side, to anywhere; and from where it is, to what is beside it on the peer's.
+        let local = without(&piece.local, &pair.local, effort)?;
+        let beside = Traffic { local, remote: piece.remote.clone() };
+        let beyond = Traffic { local: within, remote: without(&piece.remote, &pair.remote, effort)? };
+        next.extend([beside, beyond].into_iter().filter(|t| !t.local.is_empty() && !t.remote.is_empty()));
+    }
+    Some(next)
+}
+
 /// Selectors without others.
-fn without(selectors: &[TrafficSelector], others: &[TrafficSelector]) -> Vec<TrafficSelector> {
+fn without(
+    selectors: &[TrafficSelector],
+    others: &[TrafficSelector],
+    effort: &mut Effort,
+) -> Option<Vec<TrafficSelector>> {
     let mut rest = selectors.to_vec();
     for other in others {
+        effort.spend(rest.len())?;
         let pieces: Vec<_> = rest.iter().flat_map(|selector| subtract(selector, other)).collect();
         if pieces.len() <= MAX_SELECTORS {
             rest = pieces;
         }
     }
-    rest
+    Some(rest)
 }
 
 /// One selector without another: addresses before and after, and within them ports before and after.
@@ -234,6 +258,62 @@ mod tests {
             prop_assert!(policy.contains(&policy));
             prop_assert_eq!(uncovered(&policy, &[]), std::slice::from_ref(&policy));
         }
+    }
+
+    /// As many selectors as fit into a message, all of which overlap and none of which is in another: each stands for one pair of as many
+    /// as a peer may have.
+    #[test]
+    fn what_overlaps_in_every_way_keeps_nobody_waiting() {
+        let stairs = |from: u32| -> Vec<TrafficSelector> {
+            let step = |n: u32| {
+                TrafficSelector::range(IpAddr::V4((from + n).into()), IpAddr::V4((from + n + 300).into()))
+            };
+            (0..255).map(step).collect()
+        };
+        let ports = |from: u16| -> Vec<TrafficSelector> {
+            let all = TrafficSelector::range([0, 0, 0, 0].into(), [255; 4].into());
+            let step = |n: u16| TrafficSelector {
+                protocol: 6,
+                start_port: from + n,
+                end_port: from + n + 300,
+                ..all
+            };
+            (0..255).map(step).collect()
+        };
+        let everything = TrafficSelector::range([0, 0, 0, 0].into(), [255; 4].into());
+        let policy = Traffic { local: vec![everything], remote: vec![everything] };
+        let pair = |n: u8| Traffic {
+            local: stairs(0x0a00_0000 + u32::from(n)),
+            remote: if n % 2 == 0 { stairs(0x0b00_0000 + u32::from(n)) } else { ports(u16::from(n)) },
+        };
+        let pairs: Vec<Traffic> = (0..33).map(pair).collect();
+        let mut effort = Effort::default();
+        let rest = uncovered_within(&policy, &pairs, &mut effort);
+        assert!(!rest.is_empty() && rest.len() <= MAX_PIECES);
+        // What is not found out is uncovered, and in nothing.
+        let spent = effort.spend(usize::MAX);
+        assert_eq!(spent, None);
+        assert_eq!(uncovered_within(&policy, &pairs, &mut effort), std::slice::from_ref(&policy));
+        assert!(!policy.contains_within(&policy, &mut effort));
+        assert!(narrow_within(&stairs(0), &stairs(1), &mut effort).is_none());
+        // In narrowing what was found by then will do.
+        let found = crate::wire::ts::narrow(&stairs(0), &stairs(1));
+        assert!(!found.is_empty() && found.len() <= MAX_SELECTORS);
+    }
+
+    /// The most that anybody has without malice is all found out.
+    #[test]
+    fn as_many_subnets_as_fit_into_a_message_are_all_looked_at() {
+        let nets = |first: u8| -> Vec<TrafficSelector> {
+            (0..255)
+                .map(|n| TrafficSelector::range([first, n, 0, 0].into(), [first, n, 127, 255].into()))
+                .collect()
+        };
+        let all = Traffic { local: nets(10), remote: nets(11) };
+        assert!(all.contains(&all));
+        let half = |nets: Vec<TrafficSelector>| nets.into_iter().step_by(2).collect::<Vec<_>>();
+        assert!(all.contains(&Traffic { local: half(nets(10)), remote: nets(11) }));
+        assert!(!Traffic { local: half(nets(10)), remote: nets(11) }.contains(&all));
     }
 
     #[test]

@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::Connection;
 use super::child::{Child, ChildState};
 use crate::config::ChildConfig;
-use crate::coverage::{Traffic, part, parts_per_policy, policy_of, too_many_parts, uncovered};
+use crate::coverage::{Traffic, part, parts_per_policy, policy_of, too_many_parts, uncovered_within};
 use crate::event::Event;
 use crate::failure::Failure;
 use crate::resources::resource_of;
+use crate::wire::ts::Effort;
 
 /// Pieces that a peer may refuse before no more are asked for: as many as it may take.
 const MAX_REFUSED: usize = 32;
@@ -49,9 +50,9 @@ impl Connection {
     }
 
     /// What of a policy no pair carries.
-    fn gap(&self, policy: &ChildConfig) -> Vec<Traffic> {
+    fn gap(&self, policy: &ChildConfig, effort: &mut Effort) -> Vec<Traffic> {
         let covered: Vec<Traffic> = self.family(&policy.name).map(Child::traffic).collect();
-        uncovered(&Traffic::of(policy), &covered)
+        uncovered_within(&Traffic::of(policy), &covered, effort)
     }
 
     /// A number for one more part of a policy.
@@ -84,7 +85,8 @@ impl Connection {
         if family.peek().is_none() {
             return Ok(config.clone());
         }
-        if let Some(same) = family.find(|child| traffic.contains(&child.traffic())) {
+        let mut effort = Effort::default();
+        if let Some(same) = family.find(|child| traffic.contains_within(&child.traffic(), &mut effort)) {
             return Ok(same.config.clone());
         }
         // It may have been there before: peers that make a pair when a packet wants one delete it when it is idle.
@@ -139,11 +141,12 @@ impl Connection {
         if self.family(&policy.name).next().is_none() {
             return;
         }
-        let rest = self.gap(&policy);
-        let asked = |piece: &Traffic| {
+        let mut effort = Effort::default();
+        let rest = self.gap(&policy, &mut effort);
+        let mut asked = |piece: &Traffic| {
             let parts = self.parts.iter().chain(&self.parts_refused);
             let mut parts = parts.filter(|part| policy_of(&part.name).0 == &*policy.name);
-            parts.any(|part| Traffic::of(part).contains(piece))
+            parts.any(|part| Traffic::of(part).contains_within(piece, &mut effort))
         };
         let Some(piece) = rest.iter().find(|piece| !asked(piece)) else { return };
         if let Some(number) = self.free_part(&policy.name) {
@@ -156,7 +159,8 @@ impl Connection {
 
     /// What nobody carries of the policy of this name.
     pub(crate) fn gap_of(&self, name: &str) -> Vec<Traffic> {
-        self.policy(policy_of(name).0).map(|policy| self.gap(policy)).unwrap_or_default()
+        let policy = self.policy(policy_of(name).0);
+        policy.map(|policy| self.gap(policy, &mut Effort::default())).unwrap_or_default()
     }
 
     /// Tells the host what of its policies is not covered, where that has changed. A policy without any pair is down, which
@@ -165,12 +169,13 @@ impl Connection {
         if !std::mem::take(&mut self.gaps_changed) {
             return;
         }
+        let mut effort = Effort::default();
         for policy in self.policies().to_vec() {
             let whole = self
                 .family(&policy.name)
                 .any(|child| child.narrowed.is_none() && child.config.name == policy.name);
             let down = self.family(&policy.name).next().is_none();
-            let gap = if whole || down { Vec::new() } else { self.gap(&policy) };
+            let gap = if whole || down { Vec::new() } else { self.gap(&policy, &mut effort) };
             let told = self.gaps.iter().position(|(name, _)| *name == policy.name);
             let known = told.and_then(|at| self.gaps.get(at)).map(|(_, gap)| gap.as_slice());
             if known.unwrap_or_default() == gap.as_slice() {

@@ -138,19 +138,64 @@ pub fn write(w: &mut Writer, selectors: &[TrafficSelector]) {
     }
 }
 
+/// How many comparisons of selectors one question may still take. A peer may send 255 of them on each side, and as many for each pair that it has: what
+/// follows from all of them together would otherwise keep everybody waiting for seconds.
+#[derive(Debug)]
+pub struct Effort(usize);
+
+/// Some tens of milliseconds, and several times what pairs of 255 disjoint subnets on each side take.
+const COMPARISONS: usize = 2_000_000;
+
+impl Default for Effort {
+    fn default() -> Self {
+        Self(COMPARISONS)
+    }
+}
+
+impl Effort {
+    /// `None` where it is too much.
+    pub fn spend(&mut self, comparisons: usize) -> Option<()> {
+        self.0 = self.0.checked_sub(comparisons).unwrap_or_default();
+        (self.0 > 0).then_some(())
+    }
+}
+
 /// Narrows an offer to what the configuration allows (RFC 7296 section 2.9): every overlap of the two sets, each
-/// once. Empty when they have nothing in common.
+/// once. Empty when they have nothing in common. Of what would take too long to find the first is found, which is narrowing as well.
 pub fn narrow(offered: &[TrafficSelector], configured: &[TrafficSelector]) -> Vec<TrafficSelector> {
-    let mut narrowed: Vec<TrafficSelector> = Vec::new();
+    let mut narrowed = Vec::new();
+    let _whole = narrow_into(&mut narrowed, offered, configured, &mut Effort::default());
+    narrowed
+}
+
+/// The same, and `None` where not all of it was found.
+pub fn narrow_within(
+    offered: &[TrafficSelector],
+    configured: &[TrafficSelector],
+    effort: &mut Effort,
+) -> Option<Vec<TrafficSelector>> {
+    let mut narrowed = Vec::new();
+    narrow_into(&mut narrowed, offered, configured, effort)?;
+    Some(narrowed)
+}
+
+fn narrow_into(
+    narrowed: &mut Vec<TrafficSelector>,
+    offered: &[TrafficSelector],
+    configured: &[TrafficSelector],
+    effort: &mut Effort,
+) -> Option<()> {
     for ours in configured {
+        effort.spend(offered.len())?;
         for overlap in offered.iter().filter_map(|theirs| ours.intersect(theirs)) {
+            effort.spend(2 * narrowed.len())?;
             if !narrowed.iter().any(|n| n.contains(&overlap)) && narrowed.len() < MAX_SELECTORS {
                 narrowed.retain(|n| !overlap.contains(n));
                 narrowed.push(overlap);
             }
         }
     }
-    narrowed
+    Some(())
 }
 
 /// Selectors as text, joined by commas.
