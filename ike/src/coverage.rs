@@ -284,7 +284,11 @@ mod tests {
         let policy = Traffic { local: vec![everything], remote: vec![everything] };
         let pair = |n: u8| Traffic {
             local: stairs(0x0a00_0000 + u32::from(n)),
-            remote: if n % 2 == 0 { stairs(0x0b00_0000 + u32::from(n)) } else { ports(u16::from(n)) },
+            remote: if n.is_multiple_of(2) {
+                stairs(0x0b00_0000 + u32::from(n))
+            } else {
+                ports(u16::from(n))
+            },
         };
         let pairs: Vec<Traffic> = (0..33).map(pair).collect();
         let mut effort = Effort::default();

@@ -155,7 +155,7 @@ impl Default for Effort {
 impl Effort {
     /// `None` where it is too much.
     pub fn spend(&mut self, comparisons: usize) -> Option<()> {
-        self.0 = self.0.checked_sub(comparisons).unwrap_or_default();
+        self.0 = self.0.saturating_sub(comparisons);
         (self.0 > 0).then_some(())
     }
 }
