@@ -72,7 +72,7 @@ async fn a_secret_of_ten_megabytes_is_refused_by_its_field() {
     let node = Node::with_tenant("acme").await;
     let status =
         node.secrets().create_secret(create_secret("acme", "big", &vec![0; 10_000_000])).await.unwrap_err();
-    assert_eq!(violation(&status), ("secret.value".into(), "10000000 octets; at most 1024".into()));
+    assert_eq!(violation(&status), ("secret.value".into(), "10000000 octets; at most 16384".into()));
     node.stop().await;
 }
 
