@@ -2,7 +2,8 @@
 //!
 //! It is what `ike` asks for by [`ike::credentials::Certificates`]: `ike` itself has no clock to tell whether a certificate is valid, and no
 //! randomness to sign with. It fetches nothing: certificates, keys and revocation lists come in as PEM, and nobody is asked about them.
-//! What nodes and the API show each other is no matter of this crate, see `cluster` and `culvert`.
+//! What nodes and the API show each other is no matter of this crate, see `cluster` and `culvert`, which have from here only how long a
+//! certificate is valid.
 //!
 //! Start with [`Credentials`]: it is made of [`Ours`], our certificate and key, and [`Trust`], whom the peer's has to be of.
 #![forbid(unsafe_code)]
@@ -13,6 +14,7 @@ mod names;
 mod ours;
 mod pem;
 mod trust;
+mod validity;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ use ike::crypto::signature::Scheme;
 pub use ours::Ours;
 pub use pem::PemFault;
 pub use trust::Trust;
+pub use validity::{first_end, not_after};
 
 /// What one peer is configured with. Many share their two parts.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, missing_docs, unused_crate_dependencies)]
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use certificates::issue::{Authority, Issued, KeyKind};
 use certificates::{Credentials, Ours, PemFault, Trust};
@@ -171,4 +172,21 @@ fn a_text_that_is_not_what_it_should_be_says_what_is_missing() {
     let ours = Ours::from_pem(turned.as_bytes()).unwrap();
     assert_eq!(format!("{ours:?}"), "Ours(gw.example)");
     assert!(ours.is_for(&id("gw.example")) && !ours.is_for(&id("example")));
+}
+
+#[test]
+fn a_text_ends_with_the_first_of_its_certificates() {
+    let authority = authority();
+    let until = |days| authority.issue_for(&[id("gw.example")], KeyKind::P256, (-2, days)).unwrap().to_pem();
+    let day = Duration::from_secs(24 * 60 * 60);
+    let ends = |text: &[u8]| certificates::first_end(text);
+    let (long, short, over) = (until(30).unwrap(), until(5).unwrap(), until(-1).unwrap());
+    let left = |text: &[u8]| ends(text).unwrap().duration_since(SystemTime::now()).unwrap();
+    assert!(left(&long) <= 30 * day && left(&long) > 29 * day);
+    for text in [[&*long, &*short].concat(), [&*short, &*long].concat()] {
+        assert_eq!(ends(&text), ends(&short));
+    }
+    assert!(ends(&[over, long].concat()).unwrap() < SystemTime::now());
+    assert_eq!(ends(b"a pre-shared key"), None);
+    assert_eq!(ends(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), None);
 }

@@ -1,6 +1,7 @@
 //! A secret: everything but its value, which only [`crate::Catalog::resolve_secret`] gives out.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use culvert_proto::v1;
 use zeroize::Zeroizing;
@@ -18,6 +19,8 @@ pub struct Secret {
     pub name: SecretName,
     /// A name for people.
     pub display_name: String,
+    /// When the first of the certificates in it ends, if it has some.
+    pub ends: Option<SystemTime>,
     /// Version and times.
     pub meta: Meta,
     /// The value, encrypted; see [`crate::store::Vault`].
@@ -56,6 +59,7 @@ impl Secret {
             create_time: Some(self.meta.created.into()),
             update_time: Some(self.meta.updated.into()),
             impact: None,
+            certificate_end_time: self.ends.map(Into::into),
         }
     }
 }

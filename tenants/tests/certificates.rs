@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::time::SystemTime;
+
 use certificates::issue::{Authority, KeyKind};
-use common::{catalog, create_peer, create_secret, name, peer, try_create, violation};
+use common::{catalog, create_peer, create_secret, create_tenant, name, peer, try_create, violation};
 use culvert_proto::v1;
 use ike::credentials::Certificates as _;
 use tenants::{Auth, Catalog, Error};
@@ -56,6 +58,53 @@ fn a_peer_has_its_certificates_by_the_names_of_secrets() {
         let delete = v1::DeleteSecretRequest { name: secret.to_string(), ..Default::default() };
         assert!(catalog.delete_secret(&delete).unwrap_err().to_string().contains("in use by"));
     }
+}
+
+#[test]
+fn a_secret_tells_when_its_certificates_end_as_long_as_it_has_them() {
+    let (catalog, authority) = with_secrets();
+    let ends = |name: &str| {
+        catalog.get_secret(&format!("tenants/acme/secrets/{name}").parse().unwrap()).unwrap().ends
+    };
+    assert_eq!(ends("psk"), None);
+    let first = ends("own").unwrap();
+    assert!(first > SystemTime::now());
+    let days = (-1, 30);
+    let other = authority.issue_for(&[HUB.parse().unwrap()], KeyKind::P256, days).unwrap().to_pem().unwrap();
+    update(&catalog, "own", other).unwrap();
+    let second = ends("own").unwrap();
+    assert!(second < first);
+    // Another name for people is none of its value's.
+    let own = "tenants/acme/secrets/own".to_owned();
+    let secret = v1::Secret { name: own, display_name: "ours".to_owned(), ..Default::default() };
+    let update = |secret| {
+        catalog.update_secret(v1::UpdateSecretRequest { secret: Some(secret), ..Default::default() })
+    };
+    let shown = update(secret).unwrap().after.to_proto();
+    assert_eq!(shown.certificate_end_time, Some(second.into()));
+    // Said by somebody else it counts for nothing.
+    let said = v1::Secret { certificate_end_time: Some(first.into()), ..shown };
+    assert_eq!(update(said).unwrap().after.ends, Some(second));
+    let psk = v1::Secret {
+        name: "tenants/acme/secrets/own".to_owned(),
+        value: b"a key".to_vec(),
+        ..Default::default()
+    };
+    assert_eq!(update(psk).unwrap().after.ends, None);
+}
+
+#[test]
+fn the_end_of_a_certificate_outlives_the_process() {
+    let directory = tempfile::tempdir().unwrap();
+    let of = |catalog: &Catalog| catalog.get_secret(&name("tenants/acme/secrets/own")).unwrap().ends;
+    let first = {
+        let catalog = Catalog::open(directory.path()).unwrap();
+        catalog.create_tenant(&create_tenant("acme")).unwrap();
+        catalog.create_secret(create_secret("acme", "own", &own(&authority(), HUB))).unwrap();
+        of(&catalog)
+    };
+    assert!(first.is_some());
+    assert_eq!(of(&Catalog::open(directory.path()).unwrap()), first);
 }
 
 #[test]

@@ -147,10 +147,7 @@ impl Credentials {
 
     /// When the certificate ends to be valid; of one that is derived never is close.
     pub fn expires(&self) -> Option<SystemTime> {
-        let own = X509::from_der(self.chain.first()?).ok()?;
-        let left = Asn1Time::from_unix(0).ok()?.diff(own.not_after()).ok()?;
-        let seconds = i64::from(left.days) * 86_400 + i64::from(left.secs);
-        UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
+        certificates::not_after(&*X509::from_der(self.chain.first()?).ok()?)
     }
 
     pub(super) fn private_key(&self) -> PrivateKeyDer<'static> {

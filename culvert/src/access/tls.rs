@@ -4,9 +4,8 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::nid::Nid;
 use openssl::ssl::{
     AlpnError, SslAcceptor, SslFiletype, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode,
@@ -145,7 +144,7 @@ fn read(config: &TlsConfig) -> Result<Current, TlsError> {
         builder.set_verify(SslVerifyMode::PEER);
     }
     let acceptor = builder.build();
-    let expires = acceptor.context().certificate().and_then(|cert| time(cert.not_after()));
+    let expires = acceptor.context().certificate().and_then(certificates::not_after);
     Ok(Current { acceptor: Arc::new(acceptor), expires })
 }
 
@@ -176,7 +175,7 @@ impl ClientCertificate {
             let common = cert.subject_name().entries_by_nid(Nid::COMMONNAME);
             names.extend(common.filter_map(|entry| entry.data().to_string().ok()));
         }
-        Some(Self { names, uris, hosts, expires: time(cert.not_after())? })
+        Some(Self { names, uris, hosts, expires: certificates::not_after(cert)? })
     }
 
     /// The name by which it fits a pattern, in which `*` at the end stands for any rest. Host names are the same in capitals and small
@@ -214,15 +213,11 @@ pub(crate) fn why_refused(result: X509VerifyResult) -> Option<String> {
     Some(format!("the certificate of the client was refused: {why}"))
 }
 
-/// A time of a certificate.
-fn time(time: &Asn1TimeRef) -> Option<SystemTime> {
-    let since = Asn1Time::from_unix(0).ok()?.diff(time).ok()?;
-    let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
-    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).ok()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use openssl::asn1::Asn1Time;
     use openssl::x509::X509NameBuilder;
     use openssl::x509::extension::SubjectAlternativeName;
 

@@ -132,6 +132,7 @@ fn describe_secret(secret: &v1::Secret) -> String {
         ("Etag", secret.etag.clone()),
         ("Created", clock(secret.create_time)),
         ("Changed", clock(secret.update_time)),
+        ("Certificate ends", clock(secret.certificate_end_time)),
     ])
 }
 

@@ -15,7 +15,7 @@ use crate::console::Global;
 use crate::console::connect::Client;
 use crate::console::failure::Failure;
 use crate::console::output::{Kinded, Output, kinded_all, print_document, print_list, print_text};
-use crate::console::table::{age, bytes, fields, table, until};
+use crate::console::table::{age, bytes, ends, fields, table, until};
 
 /// Objects asked for at a time.
 const PAGE_SIZE: i32 = 1000;
@@ -165,9 +165,10 @@ fn tenant_table(tenants: &[v1::Tenant]) -> String {
 fn secret_table(secrets: &[v1::Secret]) -> String {
     let row = |secret: &v1::Secret| {
         let (name, display_name) = (secret.name.clone(), secret.display_name.clone());
-        vec![name, display_name, age(secret.update_time), age(secret.create_time)]
+        let ends = ends(secret.certificate_end_time);
+        vec![name, display_name, ends, age(secret.update_time), age(secret.create_time)]
     };
-    table(&["NAME", "DISPLAY NAME", "CHANGED", "AGE"], secrets.iter().map(row).collect())
+    table(&["NAME", "DISPLAY NAME", "ENDS", "CHANGED", "AGE"], secrets.iter().map(row).collect())
 }
 
 fn peer_table(peers: &[v1::Peer]) -> String {

@@ -4,7 +4,7 @@ use culvert_proto::v1;
 use tonic::Status;
 
 use crate::cli::login::role;
-use crate::console::table::{age, clock, table, until};
+use crate::console::table::{age, clock, ends, table};
 use crate::console::{Client, Failure};
 
 /// Objects asked for at a time.
@@ -18,13 +18,8 @@ pub(crate) fn token_table(tokens: &[v1::Token]) -> String {
             None => "never".to_owned(),
             time => format!("{} ago", age(time)),
         };
-        let ended = token.expire_time.and_then(|time| std::time::SystemTime::try_from(time).ok());
-        let expires = match ended {
-            Some(time) if time <= std::time::SystemTime::now() => "expired".to_owned(),
-            _ => until(token.expire_time),
-        };
         let (name, display_name) = (token.name.clone(), token.display_name.clone());
-        vec![name, display_name, role(token.role()), expires, used, age(token.create_time)]
+        vec![name, display_name, role(token.role()), ends(token.expire_time), used, age(token.create_time)]
     };
     let header = ["NAME", "DISPLAY NAME", "ROLE", "ENDS", "LAST USE", "AGE"];
     table(&header, tokens.iter().map(row).collect())

@@ -69,6 +69,13 @@ pub(crate) fn until(time: Option<prost_types::Timestamp>) -> String {
     }
 }
 
+/// How long until something ends; `expired` if it has.
+pub(crate) fn ends(time: Option<prost_types::Timestamp>) -> String {
+    let ended =
+        time.and_then(|time| SystemTime::try_from(time).ok()).filter(|time| *time <= SystemTime::now());
+    ended.map_or_else(|| until(time), |_| "expired".to_owned())
+}
+
 /// A point in time as RFC 3339, to the millisecond.
 pub(crate) fn clock(time: Option<prost_types::Timestamp>) -> String {
     let time = time.and_then(|time| SystemTime::try_from(time).ok());

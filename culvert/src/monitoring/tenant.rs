@@ -101,6 +101,13 @@ pub(super) fn dashboard() -> Dashboard {
             "Since the secret was set that has been the same for the longest time.",
         )
         .ask("age", query!("time() - min($0{tenant=\"$tenant\"})", TENANT_OLDEST_SECRET)),
+        Panel::new(
+            "Certificates end in",
+            Look::Table,
+            "s",
+            "Until the first certificate in the tenant's secrets is not valid any more; none where no peer has certificates.",
+        )
+        .ask("", query!("min by (tenant) ($0{tenant=\"$tenant\"}) - time() or on() label_replace(vector(0), \"tenant\", \"none\", \"\", \"\")", TENANT_CERTIFICATE)),
     ];
     Dashboard {
         uid: "culvert-tenant",

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ::certificates::issue::{Authority, KeyKind};
 use actors::{HomeNews, HomeRule, Homes, NodeConfig};
 use culvert::config::MetricsConfig;
 use culvert::telemetry::Exports;
 use culvert::telemetry::metrics::{ClusterFigures, table};
-use culvert_proto::v1::CreateTenantRequest;
+use culvert_proto::v1::{CreateSecretRequest, CreateTenantRequest, Secret};
 use tenants::Catalog;
 use tenants::store::{Batch, MemoryStore, Store, StoreError, Vault};
 
@@ -137,14 +138,55 @@ fn what_is_told_is_in_the_table() {
         once.sort_unstable();
         once.dedup();
         assert_eq!(once.len(), told.len(), "{told:?}");
-        // These need a certificate or files of the API's, an exporter or packets that are dropped.
-        let later = [&table::CERTIFICATE, &table::API_FILES, &table::EXPORT_UP, &table::TENANT_DROPPED];
+        // These need a certificate, files of the API's, an exporter or packets that are dropped.
+        let later = [
+            &table::CERTIFICATE,
+            &table::TENANT_CERTIFICATE,
+            &table::API_FILES,
+            &table::EXPORT_UP,
+            &table::TENANT_DROPPED,
+        ];
         for metric in table::ALL {
             let expected = !later.contains(metric);
             assert_eq!(told.contains(&metric.name), expected, "{}", metric.name);
         }
         running.node.shutdown().await;
     });
+}
+
+/// A tenant is told when its own certificates end, where there are too many tenants as well if that is soon.
+#[test]
+fn a_certificate_of_a_tenant_has_an_end() {
+    let series = |tenant: u32| {
+        format!("culvert_tenant_certificate_expiry_timestamp_seconds{{tenant=\"tenant-{tenant:04}\"}}")
+    };
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+    for most in [1_000, 1] {
+        runtime().block_on(async {
+            let config = MetricsConfig { max_tenants: most, ..MetricsConfig::default() };
+            let running = Running::start(NodeConfig::default(), &config, Exports::default()).await;
+            running.fill(3, 1);
+            let authority = Authority::new("authority").unwrap();
+            for (tenant, days) in [(1, 10), (2, 90)] {
+                let id = "gw.example".parse().unwrap();
+                let own = authority.issue_for(&[id], KeyKind::P256, (-1, days)).unwrap();
+                let request = CreateSecretRequest {
+                    parent: format!("tenants/tenant-{tenant:04}"),
+                    secret_id: "own".to_owned(),
+                    secret: Some(Secret { value: own.to_pem().unwrap(), ..Default::default() }),
+                    ..Default::default()
+                };
+                running.catalog.create_secret(request).unwrap();
+            }
+            let metrics = running.metrics;
+            let (_, text) = tokio::task::spawn_blocking(move || get(metrics, "/metrics")).await.unwrap();
+            let days = |tenant| Some((value(&text, &series(tenant))? - now) / 86_400.0);
+            assert_eq!(days(0), None, "{text}");
+            assert!(days(1).is_some_and(|days| (9.9..10.1).contains(&days)), "{text}");
+            assert_eq!(days(2).is_some(), most == 1_000, "{text}");
+            running.node.shutdown().await;
+        });
+    }
 }
 
 /// With more peers, or tenants, than have series of their own there are sums, and it says so.

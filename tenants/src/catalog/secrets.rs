@@ -1,6 +1,7 @@
 //! Writing secrets.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use culvert_proto::v1;
 use zeroize::Zeroizing;
@@ -100,12 +101,12 @@ impl Writer<'_> {
             return Ok(Changed::unchanged(old));
         }
         check_etag(&patch.etag, &old.meta, &name)?;
-        let sealed = match &value {
-            Some(value) => self.vault().seal(&name.to_string(), value)?,
-            None => old.sealed.clone(),
+        let (sealed, ends) = match &value {
+            Some(value) => self.seal(&name, value)?,
+            None => (old.sealed.clone(), old.ends),
         };
         let meta = self.updated(&old.meta);
-        let secret = Arc::new(Secret { name, display_name: merged.display_name, meta, sealed });
+        let secret = Arc::new(Secret { name, display_name: merged.display_name, ends, meta, sealed });
         self.put(Object::Secret(Arc::clone(&secret)));
         Ok(Changed { before: Some(old), after: secret })
     }
@@ -120,6 +121,11 @@ impl Writer<'_> {
         Ok(())
     }
 
+    /// A value as it is stored, and what is said of it.
+    fn seal(&self, name: &SecretName, value: &[u8]) -> Result<(Vec<u8>, Option<SystemTime>), Error> {
+        Ok((self.vault().seal(&name.to_string(), value)?, certificates::first_end(value)))
+    }
+
     fn insert_secret(
         &mut self,
         name: SecretName,
@@ -132,9 +138,9 @@ impl Writer<'_> {
         if !self.state().tenants.contains_key(name.tenant()) {
             return Err(Error::NotFound(name.tenant().to_string()));
         }
-        let sealed = self.vault().seal(&name.to_string(), value)?;
+        let (sealed, ends) = self.seal(&name, value)?;
         let meta = self.created(request_id);
-        let secret = Arc::new(Secret { name, display_name: spec.display_name.clone(), meta, sealed });
+        let secret = Arc::new(Secret { name, display_name: spec.display_name.clone(), ends, meta, sealed });
         self.put(Object::Secret(Arc::clone(&secret)));
         Ok(secret)
     }

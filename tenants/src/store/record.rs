@@ -89,7 +89,8 @@ struct Envelope {
     /// Uid of a peer.
     #[prost(uint64, tag = "6")]
     uid: u64,
-    /// The message, without its output-only fields and without the value of a secret.
+    /// The message, without its output-only fields (but the end of a secret's certificates, which only its value tells besides) and without
+    /// the value of a secret.
     #[prost(bytes = "vec", tag = "7")]
     body: Vec<u8>,
     /// The sealed value of a secret, or the hash of a token.
@@ -172,7 +173,11 @@ pub(crate) fn encode(object: &Object) -> (String, Vec<u8>) {
             ..envelope(&peer.meta)
         },
         Object::Secret(secret) => {
-            let body = v1::Secret { display_name: secret.display_name.clone(), ..Default::default() };
+            let body = v1::Secret {
+                display_name: secret.display_name.clone(),
+                certificate_end_time: secret.ends.map(Into::into),
+                ..Default::default()
+            };
             Envelope { body: body.encode_to_vec(), sealed: secret.sealed.clone(), ..envelope(&secret.meta) }
         }
         Object::Token(token) => Envelope {
@@ -224,7 +229,9 @@ fn secret(key: &str, row: Envelope) -> Result<Secret, StoreError> {
     let name: SecretName = key.parse().map_err(|error| StoreError::corrupt(key, error))?;
     let body: v1::Secret = body(key, &row)?;
     let meta = meta(key, &row)?;
-    Ok(Secret { name, display_name: body.display_name, meta, sealed: row.sealed })
+    let ends = body.certificate_end_time.map(SystemTime::try_from).transpose();
+    let ends = ends.map_err(|error| StoreError::corrupt(key, error))?;
+    Ok(Secret { name, display_name: body.display_name, ends, meta, sealed: row.sealed })
 }
 
 fn token(key: &str, row: Envelope) -> Result<Token, StoreError> {

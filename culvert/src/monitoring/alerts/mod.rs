@@ -3,6 +3,7 @@
 mod cluster;
 mod node;
 mod quality;
+mod tenant;
 mod tunnels;
 
 use std::sync::LazyLock;
@@ -10,8 +11,9 @@ use std::sync::LazyLock;
 use super::query::Query;
 
 /// All of them.
-pub static ALERTS: LazyLock<Vec<Alert>> =
-    LazyLock::new(|| [tunnels::ALERTS, quality::ALERTS, node::ALERTS, cluster::ALERTS].concat());
+pub static ALERTS: LazyLock<Vec<Alert>> = LazyLock::new(|| {
+    [tunnels::ALERTS, quality::ALERTS, tenant::ALERTS, node::ALERTS, cluster::ALERTS].concat()
+});
 
 const PEER: &[(&str, &str)] = &[("instance", "a"), ("tenant", "acme"), ("peer", "b1")];
 const TENANT: &[(&str, &str)] = &[("instance", "a"), ("tenant", "acme")];

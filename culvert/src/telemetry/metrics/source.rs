@@ -148,9 +148,19 @@ pub struct Reading {
     pub(super) counts: Vec<(&'static str, u64)>,
     pub(super) cluster: ClusterFigures,
     pub(super) exports: ExportFigures,
-    /// Secrets of each tenant: how many, and when the oldest was set.
-    pub(super) secrets: HashMap<TenantName, (usize, SystemTime)>,
+    /// Secrets of each tenant that has some.
+    pub(super) secrets: HashMap<TenantName, OfSecrets>,
     pub(super) took: Duration,
+}
+
+/// What there is to say of a tenant's secrets.
+#[derive(Clone, Copy)]
+pub(super) struct OfSecrets {
+    pub(super) count: usize,
+    /// When that was set that has been the same for the longest time.
+    pub(super) oldest: SystemTime,
+    /// When the first of the certificates in them ends.
+    pub(super) certificate_ends: Option<SystemTime>,
 }
 
 /// A tenant with its peers.
@@ -209,11 +219,14 @@ impl Source {
         let silent = figures.is_none();
         // Afterwards: a peer that is configured has its series, whether or not it runs already.
         let snapshot = self.catalog.snapshot();
-        let mut secrets: HashMap<TenantName, (usize, SystemTime)> = HashMap::new();
+        let mut secrets: HashMap<TenantName, OfSecrets> = HashMap::new();
         for secret in self.catalog.secrets() {
             let set = secret.meta.updated;
-            let (count, oldest) = secrets.entry(secret.name.tenant().clone()).or_insert((0, set));
-            (*count, *oldest) = (*count + 1, (*oldest).min(set));
+            let none = OfSecrets { count: 0, oldest: set, certificate_ends: None };
+            let of = secrets.entry(secret.name.tenant().clone()).or_insert(none);
+            of.count += 1;
+            of.oldest = of.oldest.min(set);
+            of.certificate_ends = [of.certificate_ends, secret.ends].into_iter().flatten().min();
         }
         let cluster = self.others.among();
         Reading {

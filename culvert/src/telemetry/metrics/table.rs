@@ -69,6 +69,7 @@ metrics! {
     TENANT_SECRETS = Gauge Tenant "culvert_tenant_secrets" ["tenant"] "A tenant's secrets.";
     TENANT_SECRET_LIMIT = Gauge Tenant "culvert_tenant_secrets_limit" ["tenant"] "Secrets that a tenant may have.";
     TENANT_OLDEST_SECRET = Gauge Tenant "culvert_tenant_oldest_secret_timestamp_seconds" ["tenant"] "When the secret was last set that has been the same for the longest time, as a Unix time.";
+    TENANT_CERTIFICATE = Gauge Tenant "culvert_tenant_certificate_expiry_timestamp_seconds" ["tenant"] "When the first of the certificates in a tenant's secrets ends to be valid, as a Unix time.";
     TENANT_UPLINK = Gauge Tenant "culvert_tenant_uplink_up" ["tenant"] "1 while a tenant's uplink works; a hub always does.";
     TENANT_IKE_SAS = Gauge Tenant "culvert_tenant_ike_sas" ["tenant"] "A tenant's IKE SAs.";
     TENANT_CHILD_SAS = Gauge Tenant "culvert_tenant_child_sas" ["tenant"] "A tenant's pairs of ESP SAs.";

@@ -1,6 +1,6 @@
 //! The sums of each tenant.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use actors::{PeerView, Traffic, Troubles};
 
@@ -10,13 +10,26 @@ use super::packets::reason;
 use super::source::{OfTenant, Reading, STATES, count_states, unix};
 use super::table;
 
-/// Where there are too many: what alerts have to know of those whose uplink fails, `most` of them. How many peers fail out of how many no node
+/// How long before a certificate ends those are told of it that have no series of their own otherwise. Its alert looks two weeks ahead.
+const SOON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// Where there are too many: what alerts have to know of those whose uplink fails, and of those with a certificate that ends soon, `most` of each. How many peers fail out of how many no node
 /// can tell by what it sees itself.
 pub(super) fn write_failing(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<'_>], most: usize) {
+    let soon = SystemTime::now() + SOON;
+    let ending = tenants.iter().filter_map(|of| Some((of, certificate_ends(reading, of)?)));
+    for (tenant, end) in ending.filter(|(_, end)| *end < soon).take(most) {
+        exit.number(&table::TENANT_CERTIFICATE, &[tenant.id()], unix(end).into());
+    }
     let down = tenants.iter().filter(|of| uplink(reading, of) == Some(false));
     for tenant in down.take(most) {
         exit.number(&table::TENANT_UPLINK, &[tenant.id()], false.into());
     }
+}
+
+/// When the first of its certificates does, if it has some.
+fn certificate_ends(reading: &Reading, of: &OfTenant<'_>) -> Option<SystemTime> {
+    reading.secrets.get(&of.tenant.name)?.certificate_ends
 }
 
 /// Whether it works, where that is known.
@@ -33,14 +46,17 @@ pub(super) fn write(reading: &Reading, exit: &mut dyn Exit, tenants: &[OfTenant<
             exit.number(&table::TENANT_PEERS, &[tenant.id(), state], count.into());
         }
     }
-    let secrets = |of: &OfTenant<'_>| reading.secrets.get(&of.tenant.name).copied();
-    let oldest = |of: &OfTenant<'_>| secrets(of).map(|(_, oldest): (usize, SystemTime)| unix(oldest).into());
-    let number = |of: &OfTenant<'_>| Some(secrets(of).map_or(0, |(count, _)| count).into());
+    let secrets = |of: &OfTenant<'_>| reading.secrets.get(&of.tenant.name);
+    let oldest = |of: &OfTenant<'_>| secrets(of).map(|secrets| unix(secrets.oldest).into());
+    let number = |of: &OfTenant<'_>| Some(secrets(of).map_or(0, |secrets| secrets.count).into());
     let quotas = |of: &OfTenant<'_>| of.tenant.spec.quotas;
     each(exit, &table::TENANT_PEER_LIMIT, tenants, &|of| Some(quotas(of).max_peers.into()));
     each(exit, &table::TENANT_SECRETS, tenants, &number);
     each(exit, &table::TENANT_SECRET_LIMIT, tenants, &|of| Some(quotas(of).max_secrets.into()));
     each(exit, &table::TENANT_OLDEST_SECRET, tenants, &oldest);
+    each(exit, &table::TENANT_CERTIFICATE, tenants, &|of| {
+        certificate_ends(reading, of).map(|end| unix(end).into())
+    });
     each(exit, &table::TENANT_UPLINK, tenants, &|of| uplink(reading, of).map(Number::from));
     each(exit, &table::TENANT_IKE_SAS, tenants, &|of| Some(of.sum(|view| view.ike_sas as u64)));
     each(exit, &table::TENANT_CHILD_SAS, tenants, &|of| Some(of.sum(|view| view.children.len() as u64)));
