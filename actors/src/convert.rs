@@ -25,15 +25,18 @@ pub(crate) fn peer_config(
     shards: usize,
     peer: &Peer,
 ) -> Option<PeerConfig> {
-    let auth = match &peer.spec.auth {
-        Auth::Psk(secret) => config::Auth::Psk(Psk::new(catalog.resolve_secret(secret)?)),
+    let id = &peer.spec.local_identity;
+    let (auth, local_id) = match &peer.spec.auth {
+        Auth::Psk(secret) => (config::Auth::Psk(Psk::new(catalog.resolve_secret(secret)?)), id.clone()),
         Auth::Certificates { own, authorities } => {
-            config::Auth::Certificates(Arc::new(catalog.credentials(own, authorities)?))
+            let credentials = catalog.credentials(own, authorities)?;
+            let written = credentials.ours().written(id);
+            (config::Auth::Certificates(Arc::new(credentials)), written)
         }
     };
     Some(PeerConfig {
         name: peer.name.to_string().into(),
-        local_id: peer.spec.local_identity.clone(),
+        local_id,
         remote_id: peer.spec.remote_identity.clone(),
         auth,
         ike_proposals: peer.spec.ike.proposals.clone(),

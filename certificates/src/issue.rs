@@ -95,15 +95,19 @@ impl Authority {
         Ok(Self { certificate, key })
     }
 
-    /// A certificate for somebody of these identities, valid between these days from now.
+    /// A certificate for somebody of these identities, valid between these days from now. A distinguished name is its subject.
     ///
     /// # Errors
     /// When the library refuses it.
     pub fn issue_for(&self, ids: &[Identity], kind: KeyKind, days: (i64, i64)) -> Result<Issued, ErrorStack> {
         let key = kind.make()?;
-        let name = ids.first().map(ToString::to_string).unwrap_or_default();
+        let distinguished = ids.iter().find(|id| id.kind == IdType::ID_DER_ASN1_DN);
+        let name = match distinguished {
+            Some(name) => X509Name::from_der(&name.data)?,
+            None => subject(&ids.first().map(ToString::to_string).unwrap_or_default())?,
+        };
         let ours = self.certificate.subject_name().to_owned()?;
-        let certificate = certificate(&subject(&name)?, &key, &ours, &self.key, Kind::Gateway(ids), days)?;
+        let certificate = certificate(&name, &key, &ours, &self.key, Kind::Gateway(ids), days)?;
         Ok(Issued { certificate, key })
     }
 
@@ -210,7 +214,8 @@ fn certificate(
         Kind::Gateway(ids) => {
             builder.append_extension(KeyUsage::new().critical().digital_signature().build()?)?;
             let mut names = SubjectAlternativeName::new();
-            for id in ids {
+            let others = || ids.iter().filter(|id| id.kind != IdType::ID_DER_ASN1_DN);
+            for id in others() {
                 let text = id.to_string();
                 match id.kind {
                     IdType::ID_RFC822_ADDR => names.email(&text),
@@ -218,8 +223,10 @@ fn certificate(
                     _ => names.dns(&text),
                 };
             }
-            let names = names.build(&builder.x509v3_context(None, None))?;
-            builder.append_extension(names)?;
+            if others().next().is_some() {
+                let names = names.build(&builder.x509v3_context(None, None))?;
+                builder.append_extension(names)?;
+            }
         }
     }
     // Ed25519 hashes by itself.

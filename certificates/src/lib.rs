@@ -39,6 +39,11 @@ impl Credentials {
     pub const fn new(ours: Arc<Ours>, trust: Arc<Trust>) -> Self {
         Self { ours, trust }
     }
+
+    /// Ours of the two.
+    pub fn ours(&self) -> &Ours {
+        &self.ours
+    }
 }
 
 impl Certificates for Credentials {

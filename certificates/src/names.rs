@@ -2,7 +2,7 @@
 
 use ike::Identity;
 use ike::wire::numbers::IdType;
-use openssl::x509::{GeneralNameRef, X509Name, X509NameRef, X509Ref};
+use openssl::x509::{GeneralNameRef, X509NameRef, X509Ref};
 
 /// Names of a certificate that are told. Some have hundreds.
 const SHOWN: usize = 4;
@@ -10,8 +10,7 @@ const SHOWN: usize = 4;
 /// Whether it is for somebody of this identity. A common name is none: it says nothing of what kind it is.
 pub(crate) fn is_for(certificate: &X509Ref, id: &Identity) -> bool {
     if id.kind == IdType::ID_DER_ASN1_DN {
-        let Ok(name) = X509Name::from_der(&id.data) else { return false };
-        return certificate.subject_name().try_cmp(&name).is_ok_and(std::cmp::Ordering::is_eq);
+        return subject(certificate.subject_name()).is_some_and(|subject| subject == *id);
     }
     let names = certificate.subject_alt_names();
     names.iter().flatten().filter_map(identity).any(|name| name == *id)
@@ -33,13 +32,21 @@ fn identity(name: &GeneralNameRef) -> Option<Identity> {
     }
 }
 
-/// All names as a line: those of subjectAltName, or the subject if there are none.
+/// The names that it has of the kind of `id`, as a line: those of subjectAltName, or the subject, as where there are no others.
+pub(crate) fn like(certificate: &X509Ref, id: &Identity) -> String {
+    match id.kind {
+        IdType::ID_DER_ASN1_DN => line(certificate.subject_name()),
+        _ => all(certificate),
+    }
+}
+
+/// The names of subjectAltName as a line, or the subject if there are none.
 pub(crate) fn all(certificate: &X509Ref) -> String {
     let names = certificate.subject_alt_names();
     let names: Vec<String> =
         names.iter().flatten().filter_map(identity).map(|name| name.to_string()).collect();
     match names.as_slice() {
-        [] => subject(certificate.subject_name()),
+        [] => line(certificate.subject_name()),
         [shown @ .., _] if names.len() > SHOWN => {
             let shown = shown.get(..SHOWN).unwrap_or(shown);
             format!("{}, {} more", shown.join(", "), names.len() - shown.len())
@@ -48,12 +55,12 @@ pub(crate) fn all(certificate: &X509Ref) -> String {
     }
 }
 
+/// A distinguished name as IKE has it.
+pub(crate) fn subject(name: &X509NameRef) -> Option<Identity> {
+    Some(Identity { kind: IdType::ID_DER_ASN1_DN, data: name.to_der().ok()? })
+}
+
 /// A distinguished name as a line.
-pub(crate) fn subject(name: &X509NameRef) -> String {
-    let entry = |entry: &openssl::x509::X509NameEntryRef| {
-        let value = entry.data().to_string().unwrap_or_default();
-        let value: String = value.chars().filter(|c| !c.is_control()).take(64).collect();
-        format!("{}={value}", entry.object().nid().short_name().unwrap_or("?"))
-    };
-    name.entries().map(entry).take(16).collect::<Vec<_>>().join(", ")
+pub(crate) fn line(name: &X509NameRef) -> String {
+    subject(name).map(|name| name.to_string()).unwrap_or_default()
 }

@@ -55,9 +55,18 @@ impl Ours {
         names::is_for(&self.certificate, id)
     }
 
-    /// Whom it is for, as a line.
-    pub fn names(&self) -> String {
-        names::all(&self.certificate)
+    /// Whom it is for that an identity like `id` could name, as a line.
+    pub fn names_like(&self, id: &Identity) -> String {
+        names::like(&self.certificate, id)
+    }
+
+    /// An identity that it is for, in the octets that the certificate has: a distinguished name may be written in several ways, and not
+    /// everybody compares more than octets.
+    #[must_use]
+    pub fn written(&self, id: &Identity) -> Identity {
+        names::subject(self.certificate.subject_name())
+            .filter(|subject| subject == id)
+            .unwrap_or_else(|| id.clone())
     }
 
     pub(crate) fn chain(&self) -> &[Vec<u8>] {
@@ -84,7 +93,7 @@ impl Ours {
 /// Without the key.
 impl fmt::Debug for Ours {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Ours({})", self.names())
+        write!(f, "Ours({})", names::all(&self.certificate))
     }
 }
 

@@ -38,8 +38,7 @@ impl Trust {
     /// What of it is missing or cannot be read.
     pub fn from_pem(text: &[u8]) -> Result<Self, PemFault> {
         let (certificates, lists) = (pem::certificates(text)?, pem::lists(text)?);
-        let names =
-            certificates.iter().map(|c| names::subject(c.subject_name())).collect::<Vec<_>>().join("; ");
+        let names = certificates.iter().map(|c| names::line(c.subject_name())).collect::<Vec<_>>().join("; ");
         let (store, hashes) = read(certificates).map_err(|_| PemFault::Damaged)?;
         Ok(Self { store, hashes, lists, names })
     }
@@ -66,7 +65,7 @@ impl Trust {
             return Err(CertificateFault::Untrusted("its key usage is not digitalSignature".to_owned()));
         }
         if !names::is_for(own, signed.id) {
-            return Err(CertificateFault::AnotherName(names::all(own)));
+            return Err(CertificateFault::AnotherName(names::like(own, signed.id)));
         }
         Ok(())
     }
@@ -90,7 +89,7 @@ impl Trust {
         let pairs = path.iter().zip(path.iter().skip(1));
         let revoked = pairs.into_iter().find(|(certificate, issuer)| self.is_revoked(certificate, issuer));
         match revoked {
-            Some((_, issuer)) => Err(CertificateFault::Revoked(names::subject(issuer.subject_name()))),
+            Some((_, issuer)) => Err(CertificateFault::Revoked(names::line(issuer.subject_name()))),
             None => Ok(()),
         }
     }

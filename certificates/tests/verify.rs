@@ -190,3 +190,39 @@ fn a_text_ends_with_the_first_of_its_certificates() {
     assert_eq!(ends(b"a pre-shared key"), None);
     assert_eq!(ends(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), None);
 }
+
+#[test]
+fn the_subject_is_a_distinguished_name_and_nothing_else() {
+    let authority = authority();
+    let issue = |ids: &[&str]| {
+        let ids: Vec<Identity> = ids.iter().map(|text| id(text)).collect();
+        authority.issue_for(&ids, KeyKind::P256, (-1, 1)).unwrap().to_pem().unwrap()
+    };
+    let trusted = authority.to_pem().unwrap();
+    let pem = issue(&["C=CH, O=Acme, CN=gw.example"]);
+    for name in ["C=CH, O=Acme, CN=gw.example", "c=ch,o=ACME,cn=GW.example"] {
+        assert_eq!(taken(&pem, &trusted, name, None), Ok(()), "{name}");
+    }
+    for name in ["gw.example", "CN=gw.example", "O=Acme, C=CH, CN=gw.example", "keyid:gw.example"] {
+        let refused = taken(&pem, &trusted, name, None);
+        assert_eq!(
+            refused,
+            Err(CertificateFault::AnotherName("C=CH, O=Acme, CN=gw.example".to_owned())),
+            "{name}"
+        );
+    }
+    // What somebody is told has the names that he could have meant.
+    let both = issue(&["gw.example", "O=Acme, CN=gw"]);
+    for (name, has) in [("other.example", "gw.example"), ("CN=gw", "O=Acme, CN=gw")] {
+        let refused = taken(&both, &trusted, name, None);
+        assert_eq!(refused, Err(CertificateFault::AnotherName(has.to_owned())), "{name}");
+    }
+    assert_eq!(taken(&both, &trusted, "gw.example", None), Ok(()));
+    // Ours is sent as the certificate has it.
+    let utf8 = "O=#0c0441636d65, CN=gw";
+    let ours = Ours::from_pem(&issue(&[utf8])).unwrap();
+    let asked = id("o=acme, cn=gw");
+    assert!(ours.is_for(&asked) && !id(utf8).is_written_as(&asked));
+    assert!(ours.written(&asked).is_written_as(&id(utf8)));
+    assert!(ours.written(&id("gw.example")).is_written_as(&id("gw.example")));
+}

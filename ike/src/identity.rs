@@ -1,7 +1,11 @@
 //! Identities (RFC 7296 section 3.5) as users write them and as the wire has them.
 
+mod der;
+mod distinguished;
+
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -15,8 +19,8 @@ pub const MAX_IDENTITY: usize = 512;
 /// Who a peer says it is.
 ///
 /// Names of hosts are the same whatever their case (RFC 4343), and so is the domain of a mail address, but not what stands
-/// before its `@` (RFC 5321 section 2.4). Comparison, order and hash agree on that; the octets stay as they were written, for
-/// AUTH covers them.
+/// before its `@` (RFC 5321 section 2.4). Distinguished names are the same whatever the kind and case of their text (RFC 5280
+/// section 7.1). Comparison, order and hash agree on that; the octets stay as they were written, for AUTH covers them.
 #[derive(Clone)]
 pub struct Identity {
     /// The kind of identity.
@@ -29,7 +33,9 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// Nothing there.
-    #[error("empty identity; expected a host name, an IP address, user@host, or keyid:TEXT")]
+    #[error(
+        "empty identity; expected a host name, an IP address, user@host, a distinguished name, or keyid:TEXT"
+    )]
     Empty,
     /// Over [`MAX_IDENTITY`].
     #[error("identity of {0} octets; at most {MAX_IDENTITY} are allowed")]
@@ -37,6 +43,9 @@ pub enum IdentityError {
     /// A character no host name has.
     #[error("{0:?} is not a host name, an IP address or user@host; for other text write keyid:{0}")]
     BadCharacter(String),
+    /// What is wrong with one that has equals signs.
+    #[error("distinguished name: {0}")]
+    Name(String),
 }
 
 impl Identity {
@@ -51,6 +60,12 @@ impl Identity {
             IpAddr::V4(ip) => Self { kind: IdType::ID_IPV4_ADDR, data: ip.octets().to_vec() },
             IpAddr::V6(ip) => Self { kind: IdType::ID_IPV6_ADDR, data: ip.octets().to_vec() },
         }
+    }
+
+    /// The text that is read as it. A host name that looks like an address needs its kind put in front.
+    pub fn text(&self) -> String {
+        let text = self.to_string();
+        if text.parse::<Self>().is_ok_and(|parsed| parsed == *self) { text } else { format!("fqdn:{text}") }
     }
 
     /// Whether the octets are the same too, which AUTH covers and the peer is shown.
@@ -69,22 +84,31 @@ impl Identity {
         self.data.get(..MAX_IDENTITY).unwrap_or(&self.data)
     }
 
-    /// What is compared octet by octet, and what whatever its case.
-    fn parts(&self) -> (&[u8], &[u8]) {
+    /// What two that are the same have alike, of those of their kind.
+    fn canonical(&self) -> Cow<'_, [u8]> {
         let data = self.data.as_slice();
         let exact = match self.kind {
             IdType::ID_FQDN => 0,
             IdType::ID_RFC822_ADDR => data.iter().rposition(|&b| b == b'@').unwrap_or(data.len()),
-            _ => data.len(),
+            // What is no name is like no name, whatever its octets are.
+            IdType::ID_DER_ASN1_DN => {
+                let name = distinguished::canonical(data).map(|name| [&[1], &*name].concat());
+                return Cow::Owned(name.unwrap_or_else(|| [&[0], data].concat()));
+            }
+            _ => return Cow::Borrowed(data),
         };
-        data.split_at_checked(exact).unwrap_or((data, &[]))
+        let (exact, folded) = data.split_at_checked(exact).unwrap_or((data, &[]));
+        if folded.iter().any(u8::is_ascii_uppercase) {
+            Cow::Owned([exact, &folded.to_ascii_lowercase()].concat())
+        } else {
+            Cow::Borrowed(data)
+        }
     }
 }
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        let (ours, theirs) = (self.parts(), other.parts());
-        self.kind == other.kind && ours.0 == theirs.0 && ours.1.eq_ignore_ascii_case(theirs.1)
+        self.is_written_as(other) || (self.kind == other.kind && self.canonical() == other.canonical())
     }
 }
 
@@ -92,10 +116,7 @@ impl Eq for Identity {}
 
 impl Ord for Identity {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (ours, theirs) = (self.parts(), other.parts());
-        let folded = |octets: &[u8]| octets.to_ascii_lowercase();
-        let kinds = self.kind.cmp(&other.kind).then_with(|| ours.0.cmp(theirs.0));
-        kinds.then_with(|| folded(ours.1).cmp(&folded(theirs.1)))
+        self.kind.cmp(&other.kind).then_with(|| self.canonical().cmp(&other.canonical()))
     }
 }
 
@@ -107,10 +128,8 @@ impl PartialOrd for Identity {
 
 impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let (exact, folded) = self.parts();
         self.kind.hash(state);
-        exact.hash(state);
-        folded.to_ascii_lowercase().hash(state);
+        self.canonical().hash(state);
     }
 }
 
@@ -138,6 +157,15 @@ impl FromStr for Identity {
         if let (false, Ok(ip)) = (forced, text.parse()) {
             return Ok(Self::address(ip));
         }
+        let digits = text.strip_prefix("asn1dn:#");
+        if !forced && (digits.is_some() || distinguished::is_meant(text)) {
+            let data = digits.map_or_else(|| distinguished::read(text), distinguished::of_digits);
+            let data = data.map_err(IdentityError::Name)?;
+            return match data.len() {
+                0..=MAX_IDENTITY => Ok(Self { kind: IdType::ID_DER_ASN1_DN, data }),
+                long => Err(IdentityError::TooLong(long)),
+            };
+        }
         if !text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@+*".contains(&b)) {
             return Err(IdentityError::BadCharacter(text.to_owned()));
         }
@@ -163,6 +191,10 @@ impl fmt::Display for Identity {
             IdType::ID_FQDN | IdType::ID_RFC822_ADDR if text().is_some() => {
                 f.write_str(text().unwrap_or_default())
             }
+            IdType::ID_DER_ASN1_DN => match distinguished::text(&self.data) {
+                Some(text) => text.chars().take(MAX_IDENTITY).try_for_each(|c| f.write_char(c)),
+                None => write!(f, "{}:{data:02x?}", self.kind),
+            },
             IdType::ID_KEY_ID if text().is_some() => write!(f, "keyid:{}", text().unwrap_or_default()),
             kind => write!(f, "{kind}:{data:02x?}"),
         }
@@ -233,7 +265,9 @@ mod tests {
         ] {
             let id: Identity = text.parse().unwrap();
             assert_eq!((id.kind, id.to_string().as_str()), (kind, text));
+            assert_eq!(id.text(), text);
         }
+        assert_eq!("@10.0.0.1".parse::<Identity>().unwrap().text(), "fqdn:10.0.0.1");
         assert_eq!("@10.0.0.1".parse::<Identity>().unwrap().kind, IdType::ID_FQDN);
         assert_eq!("".parse::<Identity>(), Err(IdentityError::Empty));
         assert!(matches!("two words".parse::<Identity>(), Err(IdentityError::BadCharacter(_))));

@@ -115,3 +115,29 @@ fn what_is_not_believed_is_told_until_it_is_mended() {
     assert!(said.ok, "{}\n{}", said.text, pair.charon.log());
     carries(&pair);
 }
+
+/// A peer that nobody gives a name says the subject of its certificate, and ours is known by its subject, whatever kind of text either has.
+#[test]
+fn subjects_are_names_whoever_begins() {
+    for we_begin in [false, true] {
+        let Some(pair) = Pair::open() else { return };
+        let authority = Authority::new("authority").unwrap();
+        let trusted = text(authority.to_pem().unwrap());
+        let theirs = issue(&authority, "C=CH, O=Acme, OU=Z\u{fc}rich, CN=left", KeyKind::P256);
+        pair.charon.holds(&text(theirs.to_pem().unwrap()), &trusted);
+        let named = charon_text("")
+            .replace(" id = left.example\n", "")
+            .replace("id = right.example", "id = \"C=CH, O=Acme, CN=right\"");
+        pair.charon.load_text(&named);
+        // UTF8String, as many authorities have it.
+        let own = issue(&authority, "C=CH, O=#0c0441636d65, CN=#0c057269676874", KeyKind::P256);
+        let names = ("C=CH, O=Acme, CN=right".to_owned(), "c=ch, o=acme, ou=Z\u{fc}rich, cn=Left".to_owned());
+        let ours = Peer { identities: names, ..peer(&own, trusted) };
+        pair.culvertd.peer(&Peer { start: we_begin, ..ours });
+        if !we_begin {
+            let said = pair.charon.initiate(&Connection::usual().child());
+            assert!(said.ok, "{}\n{}", said.text, pair.charon.log());
+        }
+        carries(&pair);
+    }
+}

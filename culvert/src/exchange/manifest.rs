@@ -168,8 +168,8 @@ impl Peer {
         };
         Self {
             name: format!("tenants/{tenant}/peers/{name}"),
-            local_identity: identity_text(&tunnel.culvert.identity),
-            remote_identity: identity_text(&tunnel.device.identity),
+            local_identity: tunnel.culvert.identity.text(),
+            remote_identity: tunnel.device.identity.text(),
             remote_addresses: tunnel.device.addresses.clone(),
             auth: Auth { psk: format!("tenants/{tenant}/secrets/{name}") },
             start_action: start.to_owned(),
@@ -230,16 +230,6 @@ impl Lifetime {
             life_time: life.life.map(Seconds),
             life_bytes: bytes.unwrap_or_default(),
         }
-    }
-}
-
-/// The text that parses to the identity. A host name that looks like an address needs its kind put in front.
-pub(crate) fn identity_text(identity: &Identity) -> String {
-    let text = identity.to_string();
-    if text.parse::<Identity>().is_ok_and(|parsed| parsed == *identity) {
-        text
-    } else {
-        format!("fqdn:{text}")
     }
 }
 

@@ -150,6 +150,19 @@ fn names_stand_for_identities_where_the_device_lets_them() {
             assert_round_trip(device, &tunnel);
         }
     }
+    // A distinguished name is for those who have certificates.
+    for name in ["C=CH, O=Acme, CN=gw.acme.example", "O=Acme\\, Inc., CN=gw", "street=a, CN=\u{fc}"] {
+        let mut tunnel = tunnel(Version::V2);
+        tunnel.device.identity = name.parse().unwrap();
+        for (device, _) in ALL {
+            if device == Device::Strongswan {
+                assert_round_trip(device, &tunnel);
+            } else {
+                let refused = export(device, &tunnel).map(|sheet| sheet.text).unwrap_err();
+                assert!(refused.contains("CN="), "{device:?}: {refused}");
+            }
+        }
+    }
     // ASA knows Culvert by its address alone.
     let mut tunnel = tunnel(Version::V2);
     tunnel.device.identity = "keyid:group-7".parse().unwrap();

@@ -99,7 +99,7 @@ impl Shelf {
                 Ok(ours) if !ours.is_for(&spec.local_identity) => {
                     let fault = format!(
                         "its certificate is for [{}], not for the local identity {}",
-                        ours.names(),
+                        ours.names_like(&spec.local_identity),
                         spec.local_identity
                     );
                     note("own", own, fault);

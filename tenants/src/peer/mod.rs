@@ -152,8 +152,8 @@ impl PeerSpec {
         };
         v1::Peer {
             display_name: self.display_name.clone(),
-            local_identity: identity_text(&self.local_identity),
-            remote_identity: identity_text(&self.remote_identity),
+            local_identity: self.local_identity.text(),
+            remote_identity: self.remote_identity.text(),
             remote_addresses: self.remote_addresses.iter().map(ToString::to_string).collect(),
             auth: Some(self.auth.to_proto()),
             start_action: start_action.into(),
@@ -210,20 +210,10 @@ impl Peer {
 fn parse_identity(text: &str) -> Result<Identity, String> {
     let identity: Identity = text.parse().map_err(|error: ike::IdentityError| error.to_string())?;
     // What is stored is text: an identity must survive being written.
-    if identity_text(&identity).parse().as_ref() != Ok(&identity) {
+    if identity.text().parse().as_ref() != Ok(&identity) {
         return Err("contains a character that cannot be shown".to_owned());
     }
     Ok(identity)
-}
-
-/// The text that parses to `identity`. A host name that looks like an address needs its kind put in front.
-pub(crate) fn identity_text(identity: &Identity) -> String {
-    let text = identity.to_string();
-    if text.parse::<Identity>().is_ok_and(|parsed| parsed == *identity) {
-        text
-    } else {
-        format!("fqdn:{text}")
-    }
 }
 
 fn parse_addresses(texts: &[String], faults: &mut Violations) -> Vec<RemoteAddress> {

@@ -160,6 +160,9 @@ fn quoted_key(key: &Key, sheet: &mut Sheet) -> String {
 fn bare_identity(identity: &Identity) -> Result<String, String> {
     let text = identity.to_string();
     let bare = match identity.kind {
+        IdType::ID_DER_ASN1_DN => {
+            return Err(format!("a distinguished name is not written for this device: {text:?}"));
+        }
         IdType::ID_KEY_ID => text.trim_start_matches("keyid:").to_owned(),
         _ => text,
     };

@@ -225,6 +225,6 @@ fn identity(identity: &Identity) -> Result<String, String> {
             let digits = identity.data.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
             format!("type keyid id {digits}")
         }
-        _ => format!("type ipaddr id {identity}"),
+        _ => format!("type ipaddr id {}", bare_identity(identity)?),
     })
 }

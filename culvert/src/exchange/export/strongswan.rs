@@ -1,7 +1,9 @@
 //! `swanctl.conf` of strongSwan 5.9 and later.
 
+use ike::Identity;
+use ike::wire::numbers::IdType;
+
 use super::{Sheet, culvert_address, quoted_key, without_port};
-use crate::exchange::manifest::identity_text;
 use crate::exchange::model::{Child, Key, Starts, Tunnel, Version};
 use crate::exchange::suite::{NO_PFS, Suite};
 
@@ -48,7 +50,7 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
     for (side, identity) in [("local", &tunnel.device.identity), ("remote", &tunnel.culvert.identity)] {
         sheet.line(4, format!("{side} {{"));
         sheet.line(6, if by_certificates { "auth = pubkey" } else { "auth = psk" });
-        sheet.line(6, format!("id = {}", quoted(&identity_text(identity))?));
+        sheet.line(6, format!("id = {}", named(identity)?));
         sheet.line(4, "}");
     }
     sheet.line(4, "children {");
@@ -62,14 +64,14 @@ pub(super) fn write(tunnel: &Tunnel, sheet: &mut Sheet) -> Result<(), String> {
         sheet.note(format!(
             "put the certificate of {} into /etc/swanctl/x509, its private key into private, and the authority of Culvert's \
              certificate into x509ca; what is between them and an authority stays beside it",
-            identity_text(&tunnel.device.identity)
+            tunnel.device.identity.text()
         ));
         return Ok(());
     }
     sheet.line(0, "secrets {");
     sheet.line(2, format!("ike-{name} {{"));
-    sheet.line(4, format!("id-1 = {}", quoted(&identity_text(&tunnel.culvert.identity))?));
-    sheet.line(4, format!("id-2 = {}", quoted(&identity_text(&tunnel.device.identity))?));
+    sheet.line(4, format!("id-1 = {}", named(&tunnel.culvert.identity)?));
+    sheet.line(4, format!("id-2 = {}", named(&tunnel.device.identity)?));
     let key = quoted_key(&tunnel.key, sheet);
     sheet.line(4, format!("secret = {key}"));
     sheet.line(2, "}");
@@ -106,6 +108,21 @@ fn write_child(child: &Child, starts: Starts, sheet: &mut Sheet) {
     sheet.line(8, format!("start_action = {start}"));
     sheet.line(8, format!("dpd_action = {dpd}"));
     sheet.line(6, "}");
+}
+
+/// Names of attributes that strongSwan has too.
+const ATTRIBUTES: [&str; 10] = ["CN", "C", "ST", "L", "O", "OU", "DC", "UID", "emailAddress", "serialNumber"];
+
+/// An identity as strongSwan takes it: a distinguished name that it would read otherwise by its octets.
+fn named(identity: &Identity) -> Result<String, String> {
+    let text = identity.text();
+    let known = |part: &str| part.split_once('=').is_some_and(|(name, _)| ATTRIBUTES.contains(&name));
+    let reads_alike = || !text.contains(['\\', '"', '+', '/', '#']) && text.split(", ").all(known);
+    if identity.kind == IdType::ID_DER_ASN1_DN && !reads_alike() {
+        let digits = identity.data.iter().fold(String::new(), |digits, octet| format!("{digits}{octet:02x}"));
+        return quoted(&format!("asn1dn:#{digits}"));
+    }
+    quoted(&text)
 }
 
 fn quoted(text: &str) -> Result<String, String> {
