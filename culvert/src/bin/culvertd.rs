@@ -1,5 +1,6 @@
 //! The daemon: reads its configuration, opens the catalog, serves the API until it is told to stop.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -73,10 +74,8 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            #[allow(clippy::print_stderr, reason = "the log may not be there yet")]
-            {
-                eprintln!("culvertd: {}", whole(&error));
-            }
+            // The log may not be there yet, nor standard error.
+            let _ = writeln!(std::io::stderr(), "culvertd: {}", whole(&error));
             ExitCode::FAILURE
         }
     }

@@ -8,6 +8,7 @@ use prost::Message as _;
 use serde::Serialize;
 use tonic::{Code, Status};
 
+use crate::console::beside::tell;
 use crate::console::connect::MAX_APPLIED;
 use crate::console::output::{Output, print_text, print_value};
 use crate::console::{Client, Failure, Global};
@@ -124,9 +125,8 @@ async fn connected<'a>(client: &'a mut Option<Client>, global: &Global) -> Resul
 }
 
 /// Whatever form is read: what has no changes would be taken for the same.
-#[allow(clippy::print_stderr, reason = "what is no outcome goes beside the outcomes")]
 fn note_no_values() {
-    eprintln!("note: which fields differ is told of up to {MANY} objects at once");
+    tell(format_args!("note: which fields differ is told of up to {MANY} objects at once"));
 }
 
 /// The answer came and is larger than is taken here. The node says the same of a request, with another bound.

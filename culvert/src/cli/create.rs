@@ -7,6 +7,7 @@ use culvert_proto::v1;
 
 use crate::cli::login::role;
 use crate::cli::reference::token_name;
+use crate::console::beside::tell;
 use crate::console::name::full_tenant;
 use crate::console::output::{Output, print_one, print_text};
 use crate::console::table::until;
@@ -94,13 +95,10 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
         return print_text(&format!("{name} would be created (dry run)"));
     }
     // The value alone on standard output, for `culvert create token ... > file`.
-    #[allow(clippy::print_stderr, reason = "what is for people")]
-    {
-        eprintln!(
-            "{name} created: {}, ends {}; this is its value, which is not shown again:",
-            role(wanted),
-            until(made.expire_time)
-        );
-    }
+    tell(format_args!(
+        "{name} created: {}, ends {}; this is its value, which is not shown again:",
+        role(wanted),
+        until(made.expire_time)
+    ));
     print_text(&made.value)
 }

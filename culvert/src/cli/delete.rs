@@ -7,6 +7,7 @@ use culvert_proto::v1;
 use serde::Serialize;
 
 use crate::cli::reference::{Kind, Reference};
+use crate::console::beside::tell;
 use crate::console::output::{Output, print_text, print_value};
 use crate::console::{Client, Failure, Global};
 use crate::manifest::read_names;
@@ -106,7 +107,8 @@ fn names(arguments: &Arguments) -> Result<Vec<String>, Failure> {
 }
 
 /// It is a part of what is there, and what is deleted may be what its rules are for.
-#[allow(clippy::print_stderr, reason = "what is no outcome goes beside the outcomes")]
 fn note_policy(tenant: &str) {
-    eprintln!("note: the policy of {tenant} stays as it is; apply one with the rules that are still wanted");
+    tell(format_args!(
+        "note: the policy of {tenant} stays as it is; apply one with the rules that are still wanted"
+    ));
 }

@@ -9,6 +9,7 @@ use ike::config::Psk;
 
 use crate::cli::get::{all_sas, get_peer, get_tenant};
 use crate::cli::reference;
+use crate::console::beside::tell;
 use crate::console::message::to_json;
 use crate::console::output::print_text;
 use crate::console::{Client, Failure, Global};
@@ -104,9 +105,8 @@ fn read_key(path: PathBuf) -> Result<Key, Failure> {
 }
 
 /// What the device cannot say, beside what is for it.
-#[allow(clippy::print_stderr, reason = "what is not for the device goes beside it")]
 fn note(notes: &[String]) {
     for note in notes {
-        eprintln!("note: {note}");
+        tell(format_args!("note: {note}"));
     }
 }

@@ -3,6 +3,7 @@
 use culvert_proto::v1;
 use tonic::metadata::MetadataMap;
 
+use crate::console::beside::tell;
 use crate::console::connect::Client;
 use crate::console::failure::Failure;
 use crate::console::table::{age, bytes, table};
@@ -11,11 +12,10 @@ use crate::console::table::{age, bytes, table};
 const AWAY: &str = "culvert-nodes-away";
 
 /// Warns of nodes that were not there to answer. What is shown is what the others know.
-#[allow(clippy::print_stderr, reason = "what is missing goes beside what is shown")]
 pub(crate) fn warn_of(away: &[String]) {
     if !away.is_empty() {
         let (names, is) = (away.join(", "), if away.len() == 1 { "is" } else { "are" });
-        eprintln!("warning: {names} {is} away: what only they know is missing");
+        tell(format_args!("warning: {names} {is} away: what only they know is missing"));
     }
 }
 

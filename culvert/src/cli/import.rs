@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::console::beside;
 use crate::console::failure::exit;
 use crate::console::output::print_text;
 use crate::console::{Failure, Global};
@@ -110,9 +111,6 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
     Ok((path.display().to_string(), String::from_utf8_lossy(&octets).into_owned()))
 }
 
-#[allow(clippy::print_stderr, reason = "what is no manifest goes beside the manifests")]
 fn tell(lines: &[String]) {
-    for line in lines {
-        eprintln!("{line}");
-    }
+    lines.iter().for_each(beside::tell);
 }

@@ -5,6 +5,7 @@ use culvert_proto::v1;
 use tonic::{Code, Status};
 
 use crate::console::Global;
+use crate::console::beside::tell;
 use crate::console::connect::Client;
 use crate::console::failure::{Failure, exit};
 use crate::console::output::{Output, print_one, print_text};
@@ -69,12 +70,7 @@ async fn announce(client: &Client, name: &str) {
     for slot in slots.iter().filter(|slot| slot.owner == name && slot.connections > 0) {
         (count, connections) = (count + 1, connections + slot.connections);
     }
-    note(&format!("moving {count} slots with {connections} connections from {name}"));
-}
-
-#[allow(clippy::print_stderr, reason = "standard output is for what was done")]
-fn note(text: &str) {
-    eprintln!("{text}");
+    tell(format_args!("moving {count} slots with {connections} connections from {name}"));
 }
 
 pub(crate) async fn move_it(global: &Global, arguments: Move) -> Result<(), Failure> {

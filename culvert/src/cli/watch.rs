@@ -10,6 +10,7 @@ use tonic_types::StatusExt as _;
 
 use crate::cli::reference;
 use crate::console::Global;
+use crate::console::beside::tell;
 use crate::console::connect::Client;
 use crate::console::failure::{Failure, exit};
 use crate::console::output::{Output, print_line, print_text};
@@ -172,9 +173,8 @@ fn show(output: Output, event: &v1::Event) -> Result<(), Failure> {
     print_text(format!("{time}  {node}{:<20} {state:<12} {peer}  {}", kind, event.message).trim_end())
 }
 
-#[allow(clippy::print_stderr, reason = "what is no event goes beside the events")]
 fn note(text: &str) {
-    eprintln!("note: {text}");
+    tell(format_args!("note: {text}"));
 }
 
 #[cfg(test)]

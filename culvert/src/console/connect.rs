@@ -26,6 +26,7 @@ use tonic::{Request, Status};
 
 use crate::config::exposed;
 use crate::console::Global;
+use crate::console::beside::tell;
 use crate::console::failure::{Failure, exit, root_cause, tls_hint, tls_words};
 use crate::console::stream::{Stream, begin, broken};
 use crate::console::target::{Server, Target};
@@ -81,10 +82,7 @@ impl Client {
             // Whoever asks for a trace wants to see it.
             let trace = SpanContext { sampled: true, ..SpanContext::root() };
             client.credentials.traceparent = MetadataValue::try_from(trace.to_string()).ok();
-            #[allow(clippy::print_stderr, reason = "standard output is for the answer")]
-            {
-                eprintln!("trace {}", trace.trace_id());
-            }
+            tell(format_args!("trace {}", trace.trace_id()));
         }
         Ok(client)
     }
@@ -230,9 +228,8 @@ fn secure(connector: Connector, uri: Uri) -> Connecting {
     })
 }
 
-#[allow(clippy::print_stderr, reason = "standard output is for the answer")]
 fn warn(what: &str) {
-    eprintln!("warning: {what}");
+    tell(format_args!("warning: {what}"));
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
+use crate::console::beside::tell;
 use crate::console::stream::broken;
 
 /// The innermost error: the one that says "connection refused".
@@ -212,17 +213,16 @@ impl Failure {
     }
 
     /// Prints it to standard error.
-    #[allow(clippy::print_stderr, reason = "that is where a command tells what is wrong")]
     pub(crate) fn print(&self) {
         if self.message.is_empty() {
             return;
         }
-        eprintln!("error: {}", self.message);
+        tell(format_args!("error: {}", self.message));
         for detail in &self.details {
-            eprintln!("  {detail}");
+            tell(format_args!("  {detail}"));
         }
         for hint in &self.hints {
-            eprintln!("hint: {hint}");
+            tell(format_args!("hint: {hint}"));
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
+use crate::console::beside::tell;
 use crate::console::output::Output;
 use crate::console::target::Server;
 
@@ -96,11 +97,10 @@ impl Global {
                 ("CULVERT_TOKEN", self.token().is_some() && !said("token"), "--token-file"),
                 ("CULVERT_CA", self.ca().is_some() && !said("ca"), "--ca"),
             ];
-            #[allow(clippy::print_stderr, reason = "what is not taken is told beside what is done")]
             for (variable, _, option) in beside.into_iter().filter(|(_, is_set, _)| *is_set) {
-                eprintln!(
+                tell(format_args!(
                     "note: {variable} is for CULVERT_SERVER, {exported}, and not taken for another node; {option} is"
-                );
+                ));
             }
             self.token = self.token.take().filter(|_| said("token"));
             self.ca = self.ca.take().filter(|_| said("ca"));

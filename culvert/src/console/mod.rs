@@ -2,9 +2,10 @@
 //! command fails.
 //!
 //! [`global`] (options of every command), [`connect`] (the connection), [`message`] (messages as JSON), [`name`] (short
-//! names), [`output`] (tables, JSON, YAML), [`table`] (columns and numbers) and [`failure`] (exit codes and hints). Nothing
+//! names), [`output`] (tables, JSON, YAML), [`beside`] (notes), [`table`] (columns and numbers) and [`failure`] (exit codes and hints). Nothing
 //! here knows a command.
 
+pub(crate) mod beside;
 pub(crate) mod connect;
 pub(crate) mod context;
 pub(crate) mod failure;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use culvert_proto::v1;
 
 use crate::console::Failure;
+use crate::console::beside::tell;
 use crate::console::output::Output;
 use crate::console::table::{bytes, table};
 use crate::quickstart::fleet::Fleet;
@@ -36,8 +37,7 @@ impl Screen {
         self.drawn_lines = 0;
         match self.output {
             Output::Table => print(&format!("• {text}\n")),
-            #[allow(clippy::print_stderr, reason = "standard output is for the program that reads JSON")]
-            _ => eprintln!("culvert: {text}"),
+            _ => tell(format_args!("culvert: {text}")),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Two network namespaces with a cable between them, and the programs that run in them. All of it goes when its value does.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -261,10 +261,7 @@ impl Drop for Lab {
     fn drop(&mut self) {
         take_down();
         if self.keep {
-            #[allow(clippy::print_stderr, reason = "somebody has asked for it")]
-            {
-                eprintln!("logs and configurations are in {}", self.dir.display());
-            }
+            let _ = writeln!(std::io::stderr(), "logs and configurations are in {}", self.dir.display());
         } else {
             let _ = fs::remove_dir_all(&self.dir);
         }

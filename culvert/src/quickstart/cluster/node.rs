@@ -12,6 +12,7 @@ use latest::{Follow as _, Latest as _};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
+use crate::console::beside::tell;
 use crate::console::target::{Server, Target};
 use crate::console::{Client, Failure};
 
@@ -233,10 +234,7 @@ fn follow(
             state.send_replace(State::Up);
         }
         if let Some(name) = name {
-            #[allow(clippy::print_stderr, reason = "the log was asked for")]
-            {
-                eprintln!("{name}: {line}");
-            }
+            tell(format_args!("{name}: {line}"));
         }
         let mut last = last_lines.lock().unwrap_or_else(PoisonError::into_inner);
         last.push_back(line);
