@@ -11,7 +11,7 @@ use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
 use super::informational::GIVES_UP;
 use super::proof::{self, Covered};
-use super::request::Request;
+use super::request::{Request, wanted_group};
 use super::tasks::Task;
 use super::{Connection, Phase, mode, nat, sync};
 use crate::config::{ChildConfig, PeerConfig};
@@ -193,7 +193,7 @@ impl Connection {
             return self.restart_init(now, init);
         }
         if let Some(notify) = payloads.notify(NotifyType::INVALID_KE_PAYLOAD) {
-            let wanted = notify.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
+            let wanted = wanted_group(notify).unwrap_or(0);
             let groups = negotiate::groups(self.proposals());
             if init.restarts > 0 && wanted == init.dh.group() {
                 // What is asked for was sent: this answers the request before, which was sent twice or came twice (RFC 7296 section 2.1).

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::ike_sa::{IkeSa, Origin, SaState, dh_refusal, respond_dh};
 use super::initiator::NONCE_LEN;
-use super::request::{Collision, IkeOffer, PutOff, Request, Tries};
+use super::request::{Collision, IkeOffer, PutOff, Request, Tries, wanted_group};
 use super::tasks::Task;
 use super::{Connection, MAX_IKE_SAS, REPLACED_IKE};
 use crate::crypto::dh::KeyPair;
@@ -265,7 +265,7 @@ impl Connection {
                 self.ended_by_peer(now);
             };
         }
-        let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
+        let wanted = wanted_group(error).unwrap_or(0);
         match error.kind {
             NotifyType::INVALID_KE_PAYLOAD
                 if offer.tries.groups < MAX_GROUP_CHANGES

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::config::ChildConfig;
 use crate::crypto::dh::KeyPair;
+use crate::wire::payload::Notify;
 
 /// A pending request.
 #[derive(Debug)]
@@ -51,6 +52,11 @@ impl Tries {
     pub(crate) const fn with_group(self, group: u16) -> Self {
         Self { groups: self.groups + 1, group: Some(group), ..self }
     }
+}
+
+/// The group that an INVALID_KE_PAYLOAD asks for (RFC 7296 section 1.3), 0 for a Child SA without a key exchange. `None` where it says none.
+pub(crate) fn wanted_group(notify: &Notify) -> Option<u16> {
+    notify.data.as_slice().try_into().ok().map(u16::from_be_bytes)
 }
 
 /// Our half of a CREATE_CHILD_SA exchange for a Child SA.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::accept::{accept_child, accept_selectors, child_refusal};
 use super::child::{Agreed, ChildState};
 use super::initiator::NONCE_LEN;
-use super::request::{ChildOffer, PutOff, Request, Tries};
+use super::request::{ChildOffer, PutOff, Request, Tries, wanted_group};
 use super::tasks::Task;
 use super::{Connection, mode, resources};
 use crate::config::ChildConfig;
@@ -56,10 +56,11 @@ impl Connection {
             // The group of the pair before, or that of the IKE_SA, suits the peer most likely. Libreswan refuses another guess
             // without saying which it wants.
             let best = agreed.filter(|group| groups.contains(group));
-            best.or_else(|| groups.first().copied()).filter(|group| *group != 0)
+            best.or_else(|| groups.first().copied())
         };
-        let dh = match tries.group.or_else(preferred).map(|group| KeyPair::generate(group, host)).transpose()
-        {
+        // A peer that wants NONE wants no key exchange.
+        let group = tries.group.or_else(preferred).filter(|group| *group != 0);
+        let dh = match group.map(|group| KeyPair::generate(group, host)).transpose() {
             Ok(dh) => dh,
             Err(error) => {
                 self.events.push_back(Event::ReleaseSpi(spi_in));
@@ -272,12 +273,14 @@ impl Connection {
                 }
             }
             NotifyType::INVALID_KE_PAYLOAD if offer.tries.groups < MAX_GROUP_CHANGES => {
-                let wanted = error.data.as_slice().try_into().map_or(0, u16::from_be_bytes);
-                let mut known = offer.config.proposals.iter().flat_map(EspProposal::transforms);
-                if known.any(|t| t.kind == TransformType::KE && t.id == wanted) {
+                let wanted = wanted_group(error);
+                let known = || offer.config.proposals.iter().flat_map(EspProposal::transforms);
+                let is_known = |group| known().any(|t| t.kind == TransformType::KE && t.id == group);
+                if let Some(group) = wanted.filter(|&group| is_known(group)) {
                     let task = retry_task(&offer.config, offer.replaces);
-                    return self.queue_again(task, now, offer.tries.with_group(wanted));
+                    return self.queue_again(task, now, offer.tries.with_group(group));
                 }
+                let wanted = wanted.unwrap_or(0);
                 let offered = negotiate::describe_configured(&offer.config.proposals);
                 self.child_failed(now, host, offer, Failure::NoGroup { wanted, offered });
             }

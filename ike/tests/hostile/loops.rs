@@ -176,6 +176,29 @@ fn groups_wanted_in_turn_in_the_middle_of_a_life_end() {
     }
 }
 
+/// NONE is a group that may be asked for where it was offered, and is no other way to ask for nothing.
+#[test]
+fn a_group_that_is_none_is_no_key_exchange() {
+    for (esp, data, goes_on) in [
+        ("aes128gcm16-x25519-nopfs", vec![0, 0], true),
+        ("aes128gcm16-x25519-nopfs", vec![], false),
+        ("aes128gcm16-x25519-nopfs", vec![0, 0, 0], false),
+        ("aes128gcm16-x25519", vec![0, 0], false),
+    ] {
+        let spec = |s: Spec| Spec { esp: vec![esp], ..s };
+        let mut h = Hostile::up_with(&spec(Spec::left()), &spec(Spec::right()));
+        let spi = h.pair.spi(A);
+        h.command(A, Command::RekeyChild(spi));
+        let has_key = |asked: &[Payload]| asked.iter().any(|p| matches!(p, Payload::Ke { .. }));
+        assert!(has_key(&h.asked(A).expect("a request")));
+        h.answer(A, &[Payload::Notify(Notify::with_data(NotifyType::INVALID_KE_PAYLOAD, data.clone()))]);
+        let again = h.asked(A);
+        assert_eq!(again.is_some_and(|asked| creates(&asked) && !has_key(&asked)), goes_on, "{esp} {data:?}");
+        let refused = h.pair.a.log.iter().any(|line| line.contains("group"));
+        assert_eq!(refused, !goes_on, "{esp} {data:?}: {:?}", h.pair.a.log);
+    }
+}
+
 #[test]
 fn a_bad_answer_for_ever_leaves_what_is_there() {
     let mut h = Hostile::up();
