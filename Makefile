@@ -60,7 +60,7 @@ fmt-check:
 
 # The documents are a map of the tree, so every path of ours that they name has to be there.
 paths:
-	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|charts|docs|proto|ike|esp|router|tenants|cluster|actors|culvert|loadtest|sim|interop|fuzz|bench|mac|snapshot|negotiated|latest|tls)/[^`) ]*' \
+	@lost=0; for path in $$(grep -ohE '[`(](\.ci|image|charts|docs|proto|ike|esp|router|tenants|cluster|actors|culvert|loadtest|sim|interop|fuzz|bench|mac|snapshot|negotiated|latest|tls|certificates)/[^`) ]*' \
 	    README.md ARCHITECTURE.md CONTRIBUTING.md | tr -d '`(' | grep -v '^tenants/acme' | sort -u); do \
 	  [[ -e $$path ]] || { echo "the documents name $$path, which does not exist"; lost=1; }; done; exit $$lost
 
