@@ -1,7 +1,7 @@
 //! What happened on the node, numbered, for watchers. The last ones are kept so that a watcher can resume.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use culvert_proto::v1;
@@ -50,7 +50,7 @@ pub struct EventHub {
 struct Kept {
     next: u64,
     /// By number, and encoded: a third of the memory, and hardly ever read.
-    events: VecDeque<(u64, Whose, Box<[u8]>)>,
+    events: VecDeque<(u64, Whose, Arc<[u8]>)>,
 }
 
 /// Why events cannot be given from a number on.
@@ -87,7 +87,7 @@ impl EventHub {
         event.sequence = kept.next;
         event.time = Some(SystemTime::now().into());
         kept.next += 1;
-        let encoded = event.encode_to_vec().into_boxed_slice();
+        let encoded = event.encode_to_vec().into();
         if kept.events.len() == KEPT {
             kept.events.pop_front();
         }
@@ -120,10 +120,12 @@ impl EventHub {
         if after.saturating_add(1) < oldest {
             return Err(WatchError::Gone(oldest.saturating_sub(1)));
         }
-        let wanted = kept.events.iter().filter(|(number, ..)| *number > after);
+        let wanted: Vec<_> = kept.events.iter().filter(|(number, ..)| *number > after).cloned().collect();
+        // Whoever publishes waits for the lock, and decoding thousands takes its time.
+        drop(kept);
         // What we encoded can be decoded.
-        let decoded = wanted.filter_map(|(_, whose, encoded)| {
-            Some(Happened { event: v1::Event::decode(&**encoded).ok()?, whose: *whose })
+        let decoded = wanted.into_iter().filter_map(|(_, whose, encoded)| {
+            Some(Happened { event: v1::Event::decode(&*encoded).ok()?, whose })
         });
         Ok((decoded.collect(), live))
     }

@@ -33,10 +33,19 @@ pub enum TokenRefused {
 }
 
 impl Catalog {
-    /// Creates a token. With it comes its value, which is not kept.
+    /// Creates a token. With it comes its value, which is not kept. Where there are as many as there may be, the first that has ended makes
+    /// room for it.
     pub fn create_token(
         &self,
         request: &v1::CreateTokenRequest,
+    ) -> Result<(Arc<Token>, Zeroizing<String>), Error> {
+        self.create_token_at(request, SystemTime::now())
+    }
+
+    fn create_token_at(
+        &self,
+        request: &v1::CreateTokenRequest,
+        now: SystemTime,
     ) -> Result<(Arc<Token>, Zeroizing<String>), Error> {
         let mut faults = Violations::new();
         let tenant: Option<Option<TenantName>> = match request.parent.as_str() {
@@ -46,7 +55,7 @@ impl Catalog {
         let name =
             tenant.and_then(|tenant| faults.note("token_id", TokenName::from_id(tenant, &request.token_id)));
         let token = request.token.clone().unwrap_or_default();
-        let spec = TokenSpec::parse(&token, SystemTime::now());
+        let spec = TokenSpec::parse(&token, now);
         let spec = spec.map_err(|inner| faults.add_all("token", inner)).ok();
         let (name, spec) = faults.finish(name.zip(spec))?;
         let value = Token::value()?;
@@ -59,6 +68,13 @@ impl Catalog {
                 && !writer.state().tenants.contains_key(tenant)
             {
                 return Err(Error::NotFound(tenant.to_string()));
+            }
+            let others = || of(writer.state(), name.tenant());
+            if others().count() >= MAX_TOKENS {
+                let ended = others().filter(|other| other.expires <= now).min_by_key(|other| other.expires);
+                if let Some(ended) = ended.cloned() {
+                    writer.remove(Object::Token(ended));
+                }
             }
             let (name, TokenSpec { display_name, role, expires }) = (name.clone(), spec.clone());
             let (meta, used) = (writer.created(""), Arc::default());
@@ -158,6 +174,11 @@ impl Writer<'_> {
     }
 }
 
+/// Those of a tenant, or of the node.
+fn of<'a>(state: &'a State, tenant: Option<&TenantName>) -> impl Iterator<Item = &'a Arc<Token>> {
+    state.tokens.values().filter(move |token| token.name.tenant() == tenant)
+}
+
 /// What can only be said in view of the other objects, and of who writes.
 pub(crate) fn check(state: &State, author: &Author, token: &Token) -> Result<(), Error> {
     if token.role > author.role {
@@ -166,10 +187,44 @@ pub(crate) fn check(state: &State, author: &Author, token: &Token) -> Result<(),
         return Err(Error::Denied { name: token.name.to_string(), reason });
     }
     let tenant = token.name.tenant();
-    let count = state.tokens.values().filter(|other| other.name.tenant() == tenant).count();
-    if count <= MAX_TOKENS {
+    if of(state, tenant).count() <= MAX_TOKENS {
         return Ok(());
     }
     let name = tenant.map_or_else(|| "this node".to_owned(), ToString::to_string);
     Err(Error::Exhausted { name, what: "tokens", limit: MAX_TOKENS as u64 })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whoever makes one for each run of something has them end by themselves.
+    #[test]
+    fn tokens_that_have_ended_make_room() {
+        let catalog = Catalog::in_memory().unwrap();
+        let begun = SystemTime::now();
+        let hours = |hours: u64| begun + Duration::from_secs(hours * 60 * 60);
+        let create = |id: &str, until: u64, now| {
+            let role = Role::Viewer.to_proto().into();
+            let token = v1::Token { role, expire_time: Some(hours(until).into()), ..Default::default() };
+            let token_id = id.to_owned();
+            let request = v1::CreateTokenRequest { token_id, token: Some(token), ..Default::default() };
+            catalog.create_token_at(&request, now).map(drop)
+        };
+        let there = |id: &str| catalog.get_token(&format!("tokens/{id}").parse().unwrap()).is_some();
+        for n in 0..MAX_TOKENS {
+            let until = if n == 7 { 1 } else { 2 + n as u64 };
+            create(&format!("t{n}"), until, begun).unwrap();
+        }
+        // Nobody who is good goes for it.
+        assert!(matches!(create("more", 9, begun), Err(Error::Exhausted { .. })));
+        assert!(create("more", 9, hours(1)).is_ok());
+        assert!(!there("t7") && there("t0") && there("more"));
+        assert!(matches!(create("another", 9, hours(1)), Err(Error::Exhausted { .. })));
+        // The first that has ended.
+        assert!(create("another", 9, hours(3)).is_ok());
+        assert!(!there("t0") && there("t1"));
+    }
 }
