@@ -168,6 +168,11 @@ pub fn current() -> Option<Arc<Caller>> {
     CALL.try_with(|call| Arc::clone(&call.caller)).ok()
 }
 
+/// Whose share of what all callers use the call that is being served takes of: a tenant's, a caller's, or nobody's outside of one.
+pub(crate) fn share() -> String {
+    current().map(|caller| caller.share()).unwrap_or_default()
+}
+
 /// On whose behalf the call that is being served writes: the node's own, outside of one.
 pub fn author() -> Arc<Author> {
     CALL.try_with(|call| Arc::clone(&call.author)).unwrap_or_else(|_| Author::node())

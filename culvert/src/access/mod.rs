@@ -40,7 +40,7 @@ use tokio::sync::Semaphore;
 
 pub(crate) use abreast::Abreast;
 pub use caller::{Caller, author, current};
-pub(crate) use caller::{apart, serving};
+pub(crate) use caller::{apart, serving, share};
 pub use counters::Counters;
 pub use doors::{DoorError, Doors, Incoming};
 pub(crate) use files::{Look, Watched};

@@ -10,7 +10,7 @@ use std::time::Duration;
 use culvert_proto::v1;
 use prost::Message as _;
 use tenants::{Page, PageRequest};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
@@ -21,6 +21,7 @@ use super::memory::{Memory, Room};
 use super::merge::{InOrder, key};
 use super::whose::asking;
 use super::{Known, Wide};
+use crate::access::{self, Lanes};
 use crate::runtime::{RuntimeError, Scope};
 
 /// Lists of this node's own SAs that are made at a time, whether all of one is sent or a page: that of a node with 10,000 peers is some 15 MB. The others
@@ -38,13 +39,20 @@ const BUSY: RuntimeError =
 
 /// What all lists of this node share.
 pub(super) struct Lists {
-    turns: Semaphore,
+    turns: Lanes,
     room: Arc<Room>,
 }
 
 impl Default for Lists {
     fn default() -> Self {
-        Self { turns: Semaphore::new(TURNS), room: Arc::default() }
+        Self { turns: Lanes::new(TURNS), room: Arc::default() }
+    }
+}
+
+impl Lists {
+    /// Whoever makes many waits for his own, and holds nobody up.
+    async fn turn(&self, share: &str) -> Result<OwnedSemaphorePermit, RuntimeError> {
+        timeout(PATIENCE, self.turns.turn(share, 1)).await.ok().flatten().ok_or(BUSY)
     }
 }
 
@@ -78,7 +86,7 @@ impl Wide {
         let memory = Arc::new(Memory::of(&self.0.lists.room, scope));
         let before = self.held();
         let own = {
-            let _turn = self.turn().await?;
+            let _turn = self.0.lists.turn(&access::share()).await?;
             let own = self.own_sas(scope).await?;
             if !memory.begin(own.iter().map(octets).sum()) {
                 return Err(FULL);
@@ -136,7 +144,7 @@ impl Wide {
     ) -> Result<Told<Page<v1::Sa>>, RuntimeError> {
         let before = self.held();
         let own = {
-            let _turn = self.turn().await?;
+            let _turn = self.0.lists.turn(&access::share()).await?;
             let own = self.own_sas(scope).await?;
             let start = page.after().map_or(0, |after| own.partition_point(|sa| key(sa).as_str() <= after));
             page.cut_by(own.into_iter().skip(start), key, v1::Sa::encoded_len)
@@ -176,11 +184,6 @@ impl Wide {
         sas.sort_by_cached_key(key);
         Ok(sas)
     }
-
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, RuntimeError> {
-        // Never closed, so there is no other error than the time.
-        timeout(PATIENCE, self.0.lists.turns.acquire()).await.ok().and_then(Result::ok).ok_or(BUSY)
-    }
 }
 
 /// The last SA of a node that has more, and its token for what follows.
@@ -211,6 +214,8 @@ fn octets(sa: &v1::Sa) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     #[tokio::test]
@@ -223,6 +228,37 @@ mod tests {
         assert!(!enough.is_full());
         assert!(whole(stream(), &enough).await.is_err() && enough.is_full());
         assert!(!enough.grow(1), "the list is not whole any more, whatever there is room for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_makes_many_lists_holds_nobody_up() {
+        let (lists, order) = (Arc::new(Lists::default()), Arc::new(Mutex::new(Vec::new())));
+        let mut held = Vec::new();
+        for _ in 0..TURNS {
+            held.push(lists.turn("acme").await.unwrap());
+        }
+        let ask = |who: &'static str| {
+            let (lists, order) = (Arc::clone(&lists), Arc::clone(&order));
+            tokio::spawn(async move {
+                let turn = lists.turn(who).await;
+                order.lock().unwrap().push(who);
+                turn.is_ok()
+            })
+        };
+        let many: Vec<_> = (0..20).map(|_| ask("acme")).collect();
+        let other = ask("globex");
+        tokio::time::sleep(PATIENCE / 2).await;
+        drop(held);
+        assert!(other.await.unwrap());
+        let place = order.lock().unwrap().iter().position(|who| *who == "globex").unwrap();
+        assert!(place <= TURNS, "{place} came before it");
+        for one in many {
+            assert!(one.await.unwrap());
+        }
+        // Nobody waits for ever.
+        let _held =
+            [lists.turn("a").await, lists.turn("b").await, lists.turn("c").await, lists.turn("d").await];
+        assert!(lists.turn("acme").await.is_err());
     }
 
     /// Something comes before each message is late, for ever.

@@ -69,7 +69,7 @@ enum Within {
 impl Memory {
     /// Nothing yet, of whoever is served.
     pub(super) fn of(room: &Arc<Room>, scope: &Scope) -> Self {
-        let caller = access::current().map(|caller| caller.share()).unwrap_or_default();
+        let caller = access::share();
         let within = Within::Shared(Arc::clone(&room.shared).entry(caller));
         Self {
             room: Arc::clone(room),
