@@ -5,7 +5,9 @@
 //! `valueBase64`, `valueFromFile` (relative to the manifest; one line break at the end is not part of it) and `valueFromEnv`.
 //! `kind: Policy` has the name of a tenant and its `rules`, and leaves the rest of the tenant as it is.
 
+use std::ffi::OsString;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -224,8 +226,9 @@ fn take_value(fields: &mut Map<String, Value>, from: &Source<'_>) -> Result<Vec<
         return Ok(Vec::new());
     }
     match field {
-        "valueFromEnv" => match std::env::var(&text) {
-            Ok(value) if !value.is_empty() => Ok(value.into_bytes()),
+        // Any octets, as a file may have them.
+        "valueFromEnv" => match std::env::var_os(&text).map(OsString::into_vec) {
+            Some(value) if !value.is_empty() => Ok(value),
             _ => Err(format!("valueFromEnv: the environment variable {text} is not set")),
         },
         "valueFromFile" => {
