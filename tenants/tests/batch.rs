@@ -167,6 +167,44 @@ fn every_fault_is_told_with_its_place() {
     assert!(error.to_string().contains("is no name of a tenant, peer, secret or token"), "{error}");
 }
 
+/// Who read an object to send it back in another form does not bring back what was deleted meanwhile, whatever etag it had.
+#[test]
+fn what_is_only_to_be_changed_is_not_created() {
+    let catalog = common::catalog(&["acme"]);
+    let tenant = |name: &str, etag: &str| v1::Object {
+        kind: Some(Kind::Tenant(v1::Tenant {
+            name: format!("tenants/{name}"),
+            display_name: "Acme".into(),
+            etag: etag.into(),
+            ..Default::default()
+        })),
+    };
+    let existing = vec!["tenants/acme".to_owned()];
+    let request = |etag: &str| v1::ApplyRequest {
+        objects: vec![tenant("acme", etag), tenant("globex", "")],
+        existing: existing.clone(),
+        ..Default::default()
+    };
+    let applied = catalog.apply(request("")).unwrap();
+    assert_eq!(applied.iter().map(|one| one.action).collect::<Vec<_>>(), [Action::Updated, Action::Created]);
+    let etag = catalog.get_tenant(&"tenants/acme".parse().unwrap()).unwrap().meta.etag();
+    for name in ["tenants/acme", "tenants/globex"] {
+        catalog
+            .delete_tenant(&v1::DeleteTenantRequest { name: name.into(), force: true, ..Default::default() })
+            .unwrap();
+    }
+    for etag in [etag.as_str(), ""] {
+        let error = catalog.apply(request(etag)).unwrap_err();
+        let BatchError::Objects(faults) = &error else { panic!("{error}") };
+        let [(0, tenants::Error::NotFound(name))] = faults.as_slice() else { panic!("{error}") };
+        assert_eq!(name, "tenants/acme");
+        assert!(catalog.snapshot().tenants.is_empty());
+    }
+    let request = v1::ApplyRequest { objects: vec![tenant("globex", "")], existing, ..Default::default() };
+    let error = catalog.apply(request).unwrap_err();
+    assert!(error.to_string().contains("\"tenants/acme\" is none of the objects"), "{error}");
+}
+
 #[test]
 fn one_write_is_one_revision() {
     let catalog = common::catalog(&["acme"]);

@@ -65,10 +65,14 @@ enum Action {
 pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Failure> {
     let manifests = read_all(&arguments.files)?;
     let mut client = None;
-    let (mut places, mut objects) = (Vec::new(), Vec::new());
+    let (mut places, mut objects, mut existing) = (Vec::new(), Vec::new(), Vec::new());
     for manifest in manifests {
         let there = match manifest.part_of() {
-            Some(name) => there(name, &mut client, global).await?,
+            Some(name) => {
+                // Or a tenant that is deleted between the reading and the writing would come back.
+                existing.push(name.to_owned());
+                there(name, &mut client, global).await?
+            }
             None => None,
         };
         let (place, object) = manifest.whole(there)?;
@@ -76,7 +80,7 @@ pub(crate) async fn run(global: &Global, arguments: Arguments) -> Result<(), Fai
         objects.push(object);
     }
     let without_values = objects.len() > MANY;
-    let request = v1::ApplyRequest { objects, validate_only: arguments.dry_run, without_values };
+    let request = v1::ApplyRequest { objects, validate_only: arguments.dry_run, without_values, existing };
     let size = request.encoded_len();
     if size > MAX_REQUEST {
         let message =

@@ -10,6 +10,7 @@ use crate::console::beside;
 use crate::console::failure::exit;
 use crate::console::output::print_text;
 use crate::console::{Failure, Global};
+use crate::exchange::import::octets::{Utf16, text_of};
 use crate::exchange::import::{Format, import};
 use crate::exchange::{Denied, Key, Notes, documents, is_by_destination, key_variable};
 
@@ -96,7 +97,7 @@ pub(crate) async fn run(_: &Global, arguments: Arguments) -> Result<(), Failure>
     }
 }
 
-/// A file and its name. Octets that are no text are in comments at most.
+/// A file and its name.
 fn read(path: &Path) -> Result<(String, String), Failure> {
     let fail = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
     let mut octets = Vec::new();
@@ -108,7 +109,11 @@ fn read(path: &Path) -> Result<(String, String), Failure> {
     if u64::try_from(read.map_err(fail)?).is_ok_and(|length| length == MAX_FILE) {
         return Err(Failure::invalid(format!("{}: larger than {MAX_FILE} octets", path.display())));
     }
-    Ok((path.display().to_string(), String::from_utf8_lossy(&octets).into_owned()))
+    let text = text_of(&octets).map_err(|Utf16| {
+        Failure::invalid(format!("{}: line 1: is UTF-16, which no device reads", path.display()))
+            .hint("save it as UTF-8, as `iconv -f UTF-16 -t UTF-8` does")
+    })?;
+    Ok((path.display().to_string(), text))
 }
 
 fn tell(lines: &[String]) {

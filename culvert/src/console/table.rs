@@ -17,9 +17,18 @@ pub(crate) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     }
     // On a terminal cells are wrapped to its width; what goes to another program keeps to a line each.
     if std::io::stdout().is_terminal() {
-        table.set_content_arrangement(ContentArrangement::Dynamic);
+        let width = columns(table.width());
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
     table.trim_fmt()
+}
+
+/// The width of a terminal that says this of itself. None has no column at all: one whose size nobody has set says so, as a serial console or
+/// what a program has made.
+fn columns(told: Option<u16>) -> u16 {
+    /// What programs take where they are told nothing.
+    const USUAL: u16 = 80;
+    told.filter(|columns| *columns > 0).unwrap_or(USUAL)
 }
 
 /// `name: value` lines, aligned; lines without a value are left out.
@@ -106,6 +115,11 @@ mod tests {
         assert_eq!(span(Duration::from_secs(7500)), "2h 5m");
         assert_eq!(span(Duration::from_secs(86_400)), "1d");
         assert_eq!(span(Duration::from_secs(86_399)), "23h 59m");
+    }
+
+    #[test]
+    fn a_terminal_that_does_not_know_its_width_has_the_usual_one() {
+        assert_eq!([None, Some(0), Some(1), Some(200)].map(columns), [80, 80, 1, 200]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ike::Identity;
 use tenants::Cidr;
 
+use super::import::octets::shown;
 use super::suite::Suite;
 
 /// A tunnel between Culvert and a device.
@@ -206,7 +207,7 @@ pub(crate) struct Notes(BTreeMap<Place, Vec<String>>);
 
 impl Notes {
     pub(crate) fn add(&mut self, place: &Place, reason: impl Into<String>) {
-        let (reasons, reason) = (self.0.entry(place.clone()).or_default(), reason.into());
+        let (reasons, reason) = (self.0.entry(place.clone()).or_default(), shown(&reason.into()));
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }

@@ -5,7 +5,9 @@
 //! `valueBase64`, `valueFromFile` (relative to the manifest; one line break at the end is not part of it) and `valueFromEnv`.
 //! `kind: Policy` has the name of a tenant and its `rules`, and leaves the rest of the tenant as it is.
 
+use std::ffi::OsString;
 use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -224,8 +226,9 @@ fn take_value(fields: &mut Map<String, Value>, from: &Source<'_>) -> Result<Vec<
         return Ok(Vec::new());
     }
     match field {
-        "valueFromEnv" => match std::env::var(&text) {
-            Ok(value) if !value.is_empty() => Ok(value.into_bytes()),
+        // Any octets, as a file may have them.
+        "valueFromEnv" => match std::env::var_os(&text).map(OsString::into_vec) {
+            Some(value) if !value.is_empty() => Ok(value),
             _ => Err(format!("valueFromEnv: the environment variable {text} is not set")),
         },
         "valueFromFile" => {
@@ -275,18 +278,28 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
 
 fn read(path: &Path) -> Result<String, Failure> {
     let fail = |error: std::io::Error| Failure::failed(format!("{}: {error}", path.display()));
-    let mut text = String::new();
+    let mut octets = Vec::new();
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().take(MAX_MANIFEST).read_to_string(&mut text)
+        std::io::stdin().lock().take(MAX_MANIFEST).read_to_end(&mut octets)
     } else {
-        std::fs::File::open(path).map_err(fail)?.take(MAX_MANIFEST).read_to_string(&mut text)
+        std::fs::File::open(path).map_err(fail)?.take(MAX_MANIFEST).read_to_end(&mut octets)
     };
     match read.map_err(fail)? as u64 {
         MAX_MANIFEST => {
             Err(Failure::invalid(format!("{}: larger than {MAX_MANIFEST} octets", path.display())))
         }
-        _ => Ok(text),
+        _ => text_of(octets, path),
     }
+}
+
+/// The text that a file is. What is none is told with its line.
+fn text_of(octets: Vec<u8>, path: &Path) -> Result<String, Failure> {
+    String::from_utf8(octets).map_err(|error| {
+        let before = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+        let line = before.iter().filter(|octet| **octet == b'\n').count() + 1;
+        Failure::invalid(format!("{}:{line}: there is something that is no UTF-8", path.display()))
+            .hint("a secret that is no text is given by valueBase64 or valueFromFile")
+    })
 }
 
 #[cfg(test)]
@@ -402,6 +415,16 @@ name: tenants/acme
         assert!(value("valueBase64: ''").unwrap_err()[0].contains("is empty"));
         assert!(value("valueBase64: '%'").unwrap_err()[0].contains("valueBase64: "));
         assert!(value("valueBase64: AP+A\nvalue: a").unwrap_err()[0].contains("there is value too"));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_line() {
+        let read = |octets: &[u8]| text_of(octets.to_vec(), Path::new("t.yaml"));
+        assert_eq!(read("a: grüezi\n".as_bytes()).unwrap(), "a: grüezi\n");
+        let failure = read(b"kind: Secret\nvalue: schl\xfcssel\n").unwrap_err();
+        assert_eq!(failure.code, exit::INVALID);
+        assert!(failure.message.starts_with("t.yaml:2: "), "{}", failure.message);
+        assert!(failure.hints[0].contains("valueBase64"));
     }
 
     const POLICY: &str = "kind: Policy\nname: acme\nrules: [{name: a, action: PROTECT, peer: b1}]\n---\n";

@@ -32,7 +32,8 @@ impl Manifest {
         matches!(self.wanted, Wanted::Policy(_)).then_some(self.name.as_str())
     }
 
-    /// Where it stands, and the whole object, which of a part is that of `there`. Its etag says that nobody may change the rest meanwhile.
+    /// Where it stands, and the whole object, which of a part is that of `there`. Its etag says that nobody may change the rest meanwhile; that
+    /// nobody may delete it is for the request to say.
     ///
     /// # Errors
     /// If there is nothing that it could be a part of.

@@ -11,7 +11,7 @@ use tenants::{Catalog, Error};
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
-use crate::access::Counters;
+use crate::access::{self, Counters};
 use crate::runtime::{ALONE, RuntimeError};
 use crate::services::{blocking, note, status};
 use crate::telemetry::resident_bytes;
@@ -72,7 +72,10 @@ impl NodeService for Nodes {
             };
             return Ok(Response::new(v1::ListNodesResponse { nodes: vec![alone] }));
         };
-        let at_home = self.tunnels.home_peers(&peers);
+        // There may be some hundred thousand, and others want this thread.
+        let tunnels = self.tunnels.clone();
+        let at_home = access::apart(move || tunnels.home_peers(&peers)).await;
+        let at_home = at_home.map_err(|error| Status::internal(error.to_string()))?;
         let slots = self.tunnels.local().slots().slots;
         let slots_of = |name: &str| {
             slots.iter().filter(|slot| slot.owner == name).map(|slot| slot.number).collect::<Vec<_>>()

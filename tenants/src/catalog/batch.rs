@@ -98,6 +98,8 @@ impl Catalog {
         let named: Vec<(String, Option<Kind>)> =
             request.objects.into_iter().map(|object| (name_of(object.kind.as_ref()), object.kind)).collect();
         check_twice(named.iter().map(|(name, _)| name.as_str()))?;
+        check_existing(&request.existing, &named)?;
+        let existing: HashSet<String> = request.existing.into_iter().collect();
         let mut order: Vec<_> = named.into_iter().enumerate().collect();
         // A peer needs its secret, and that its tenant.
         order.sort_by_key(|(_, (_, kind))| match kind {
@@ -110,7 +112,8 @@ impl Catalog {
         let (mut faults, mut refused) = (Vec::new(), HashSet::new());
         for (at, (name, kind)) in order {
             writer.at = at;
-            match writer.apply(name.clone(), kind) {
+            let allow_missing = !existing.contains(&name);
+            match writer.apply(name.clone(), kind, allow_missing) {
                 Ok(one) => applied.push((at, one)),
                 // It is not there because it was refused, which was told.
                 Err(Error::NotFound(missing)) if refused.contains(&missing) => {
@@ -215,6 +218,15 @@ fn check_twice<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), BatchErro
     if faults.is_empty() { Ok(()) } else { Err(BatchError::Objects(faults)) }
 }
 
+/// A name of none of the objects would be a slip that lets one be created.
+fn check_existing(existing: &[String], objects: &[(String, Option<Kind>)]) -> Result<(), Error> {
+    let names: HashSet<&str> = objects.iter().map(|(name, _)| name.as_str()).collect();
+    match existing.iter().find(|name| !names.contains(name.as_str())) {
+        Some(name) => Err(Error::invalid("existing", format!("{name:?} is none of the objects"))),
+        None => Ok(()),
+    }
+}
+
 fn name_of(kind: Option<&Kind>) -> String {
     match kind {
         Some(Kind::Tenant(tenant)) => tenant.name.clone(),
@@ -230,8 +242,8 @@ fn everything() -> Option<prost_types::FieldMask> {
 }
 
 impl Writer<'_> {
-    fn apply(&mut self, name: String, kind: Option<Kind>) -> Result<Applied, Error> {
-        let (allow_missing, update_mask, rule) = (true, everything(), EtagRule::IfChanged);
+    fn apply(&mut self, name: String, kind: Option<Kind>, allow_missing: bool) -> Result<Applied, Error> {
+        let (update_mask, rule) = (everything(), EtagRule::IfChanged);
         match kind {
             None => Err(Error::invalid("kind", "is missing; expected tenant, secret or peer")),
             Some(Kind::Tenant(tenant)) => {

@@ -12,7 +12,7 @@ use super::interface::Interface;
 use super::ios_keys::{Keys, key_of_line, keyring};
 use super::ios_parts::{Profile, entry, profile, suite};
 use super::lines::{Block, Source, blocks, lines};
-use super::{identity, is_placeholder, of_address, starts, usable};
+use super::{identity, identity_of, is_placeholder, of_address, starts, usable};
 use crate::exchange::export::ios::{ESP, IKEV1, IKEV2};
 use crate::exchange::model::{End, Found, Key, Life, Notes, Place, Tunnel, Version, id_of};
 use crate::exchange::suite::{Suite, understood};
@@ -185,7 +185,7 @@ impl Config {
         } else {
             format!("{}.{}", self.hostname, self.domain)
         };
-        name.parse().ok()
+        identity_of(&name).ok()
     }
 
     fn object_group(&mut self, block: &Block, notes: &mut Notes) {

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use ike::Identity;
 
-use super::add_algorithm;
 use super::cisco::Entry;
 use super::lines::{Block, Line};
+use super::{add_algorithm, identity_of};
 use crate::exchange::export::ios::{GROUPS, IKEV1, PRF};
 use crate::exchange::model::{Notes, Place};
 use crate::exchange::suite::{Suite, Words};
@@ -57,9 +57,9 @@ pub(super) fn suite(body: &[Line], words: Words, notes: &mut Notes) -> Suite {
 /// An identity of what stands behind its kind: all of it, for what stands for many is none.
 pub(super) fn of_kind(kind: &str, words: &[&str], place: &Place, notes: &mut Notes) -> Option<Identity> {
     let found = match (kind, words) {
-        ("key-id", [id]) => format!("keyid:{id}").parse().ok(),
-        ("fqdn" | "host", [id]) => format!("fqdn:{id}").parse().ok(),
-        ("email" | "user", [id]) if id.contains('@') => id.parse().ok(),
+        ("key-id", [id]) => identity_of(&format!("keyid:{id}")).ok(),
+        ("fqdn" | "host", [id]) => identity_of(&format!("fqdn:{id}")).ok(),
+        ("email" | "user", [id]) if id.contains('@') => identity_of(id).ok(),
         ("address", [id] | [id, "255.255.255.255"]) => {
             let address: Option<IpAddr> = id.trim_end_matches("/128").parse().ok();
             address.filter(|address| !address.is_unspecified()).map(Identity::address)

@@ -160,7 +160,7 @@ fn read_file(
             Some(("config", _)) => setup = true,
             Some(("version", _)) => {}
             _ => match secret(raw.trim(), &place, notes) {
-                Some(secret) => secrets.push(secret),
+                Some((names, key)) => secrets.extend(names.map(|names| (names, key))),
                 None => {
                     notes.add(&place, "neither a connection nor a pre-shared key; an include is not followed")
                 }
@@ -206,18 +206,20 @@ impl<'a> Others<'a> {
     }
 }
 
-/// A line such as `@a @b : PSK "key"`.
-fn secret(text: &str, place: &Place, notes: &mut Notes) -> Option<(Vec<Identity>, Key)> {
+/// A line such as `@a @b : PSK "key"`. Without names it is for all; with none that is understood it is for nobody.
+fn secret(text: &str, place: &Place, notes: &mut Notes) -> Option<(Option<Vec<Identity>>, Key)> {
     let at = text.find(": PSK").or_else(|| text.find(":PSK"))?;
     let (names, rest) = text.split_at_checked(at)?;
     let key = rest.trim_start_matches(':').trim().strip_prefix("PSK")?.trim();
     let names = names.split_whitespace().filter(|name| !name.starts_with('%'));
-    let names = names.filter_map(|name| end_identity(name, place, notes)).collect();
+    let said: Vec<_> = names.map(|name| end_identity(name, place, notes)).collect();
+    let is_for_none = !said.is_empty() && said.iter().all(Option::is_none);
     // A comment may follow.
     let key = match key.strip_prefix('"').and_then(|rest| rest.split_once('"')) {
         Some((inner, _)) => format!("\"{inner}\""),
         None => key.split_whitespace().next().unwrap_or_default().to_owned(),
     };
+    let names = (!is_for_none).then(|| said.into_iter().flatten().collect());
     Some((names, key_of(&key, place, notes)))
 }
 

@@ -15,6 +15,7 @@ mod ios_parts;
 mod ipsec;
 mod ipsec_child;
 mod lines;
+pub(crate) mod octets;
 mod order;
 mod panos;
 mod panos_ids;
@@ -43,6 +44,7 @@ use ike::Identity;
 use super::model::{Found, Key, MAX_NAME, Notes, Place, Starts};
 use super::suite::{Suite, Words, understood};
 use lines::Source;
+use octets::{is_text, octets_of};
 
 /// A kind of file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -147,7 +149,7 @@ fn plain_key(text: &str, place: &Place, notes: &mut Notes) -> Key {
         );
         return Key::Unknown;
     }
-    Key::Known(text.as_bytes().to_vec())
+    Key::Known(octets_of(text))
 }
 
 /// A key of strongSwan or Libreswan: in quotes, or as digits behind 0x or 0s.
@@ -157,9 +159,9 @@ fn key_of(text: &str, place: &Place, notes: &mut Notes) -> Key {
         return plain_key(bare, place, notes);
     }
     let encoded = match (text.starts_with('"'), bare.get(..2)) {
-        (false, Some("0x")) => bare.get(2..).and_then(octets),
+        (false, Some("0x")) => bare.get(2..).and_then(of_digits),
         (false, Some("0s")) => bare.get(2..).and_then(|digits| BASE64_STANDARD.decode(digits).ok()),
-        _ => Some(bare.as_bytes().to_vec()),
+        _ => Some(octets_of(bare)),
     };
     match encoded {
         Some(key) if !key.is_empty() => Key::Known(key),
@@ -171,7 +173,7 @@ fn key_of(text: &str, place: &Place, notes: &mut Notes) -> Key {
 }
 
 /// Octets of hexadecimal digits.
-fn octets(digits: &str) -> Option<Vec<u8>> {
+fn of_digits(digits: &str) -> Option<Vec<u8>> {
     let pair =
         |pair: &[u8]| std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok());
     let even = digits.len().is_multiple_of(2) && digits.bytes().all(|b| b.is_ascii_hexdigit());
@@ -223,11 +225,13 @@ fn add_algorithm(suite: &mut Suite, words: Words, theirs: &str, place: &Place, n
 
 /// An identity of its text, or why it is none.
 fn identity(text: &str, place: &Place, notes: &mut Notes) -> Option<Identity> {
-    match text.parse() {
-        Ok(identity) => Some(identity),
-        Err(error) => {
-            notes.add(place, format!("{error}"));
-            None
-        }
+    identity_of(text).map_err(|fault| notes.add(place, fault)).ok()
+}
+
+/// An identity of its text. Its octets are those that the device says, so nothing may stand for another there.
+fn identity_of(text: &str) -> Result<Identity, String> {
+    if !is_text(text) {
+        return Err(format!("the identity {text} is no UTF-8, and is not taken over"));
     }
+    text.parse().map_err(|error: ike::IdentityError| error.to_string())
 }

@@ -8,7 +8,7 @@ use tenants::Cidr;
 
 use super::lines::{Line, Source, lines};
 use super::panos_ids::{ProxyId, children_of};
-use super::{add_algorithm, identity, is_placeholder, octets, of_address, plain_key, starts, usable};
+use super::{add_algorithm, identity, is_placeholder, of_address, of_digits, plain_key, starts, usable};
 use crate::exchange::export::cisco::OF;
 use crate::exchange::export::panos::{ESP, GROUPS, IKE};
 use crate::exchange::model::{Child, End, Found, Key, Life, Notes, Place, Tunnel, Version, id_of};
@@ -177,7 +177,7 @@ fn gateway(gateway: &mut Gateway, words: &[&str], place: &Place, notes: &mut Not
         }
         [side @ ("local-id" | "peer-id"), "type", kind, "id", id] => {
             let found = match *kind {
-                "keyid" => match octets(id).map(String::from_utf8) {
+                "keyid" => match of_digits(id).map(String::from_utf8) {
                     Some(Ok(text)) => identity(&format!("keyid:{text}"), place, notes),
                     Some(Err(_)) => {
                         notes.add(place, "a key ID that is no text is not taken over");

@@ -342,16 +342,18 @@ fn secret(section: &Section, notes: &mut Notes) -> Option<(Vec<String>, Key)> {
         );
         return None;
     }
-    let mut names = Vec::new();
+    let mut said: Vec<Option<String>> = Vec::new();
     let mut key = None;
     for (field, value, place) in &section.values {
         match field.as_str() {
             "secret" => key = Some(key_of(bare(value), place, notes)),
             id if id.starts_with("id") => {
-                names.extend(identity(bare(value), place, notes).map(|id| id.to_string()))
+                said.push(identity(bare(value), place, notes).map(|id| id.to_string()));
             }
             other => notes.add(place, format!("{other} is not taken over")),
         }
     }
-    key.map(|key| (names, key))
+    // Of names of which none is understood: it is not one for all.
+    let is_for_none = !said.is_empty() && said.iter().all(Option::is_none);
+    key.filter(|_| !is_for_none).map(|key| (said.into_iter().flatten().collect(), key))
 }

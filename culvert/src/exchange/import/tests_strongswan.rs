@@ -1,6 +1,7 @@
 //! What `swanctl.conf` and `ipsec.conf` mean by what they say, and by what they do not.
 
 use super::Format;
+use super::octets::text_of;
 use super::tests::{ike, read};
 use crate::exchange::model::{Key, Version};
 use crate::exchange::suite::Suite;
@@ -197,6 +198,32 @@ fn lives_that_are_no_times_are_told() {
     assert_eq!(of("1w"), (Some(604_800), vec![]));
     let (life, notes) = of("1 fortnight");
     assert!(life.is_none() && notes[0].starts_with("a.conf:8: salifetime"), "{notes:#?}");
+}
+
+/// What is no UTF-8, as a comment or a key in the characters of 1990: the key is what the device has, and the identity is none.
+#[test]
+fn octets_that_are_no_text_do_not_become_others() {
+    let of = |secret: &[u8]| {
+        let file = [b"# gr\xfcezi\n".as_slice(), swanctl("", "SECRET").as_bytes()].concat();
+        let at = file.windows(6).position(|part| part == b"SECRET").unwrap();
+        let file = [&file[..at], secret, &file[at + 6..]].concat();
+        read(Format::Swanctl, &[&text_of(&file).unwrap()], None)
+    };
+    let (found, yaml, notes) = of(b"secret = \"schl\xfcssel\"");
+    assert_eq!(found.tunnels[0].key, Key::Known(b"schl\xfcssel".to_vec()));
+    assert!(yaml.contains("valueBase64: c2NobPxzc2Vs") && notes.is_empty(), "{yaml} {notes:#?}");
+    // Nor is the key of nobody that is understood one for all.
+    let (found, _, notes) = of(b"id = gr\xfcezi.example\n secret = plain");
+    assert_eq!(found.tunnels[0].key, Key::Unknown);
+    assert_eq!(notes, ["a.conf:17: the identity gr\u{fffd}ezi.example is no UTF-8, and is not taken over"]);
+
+    let conf = "conn a\n left=192.0.2.1\n right=192.0.2.2\n leftsubnet=10.1.0.0/16\n rightsubnet=10.2.0.0/16\n authby=secret\n auto=start\n";
+    let of = |secrets: &[u8]| read(Format::Ipsec, &[conf, &text_of(secrets).unwrap()], None);
+    assert_eq!(of(b": PSK \"schl\xfcssel\"").0.tunnels[0].key, Key::Known(b"schl\xfcssel".to_vec()));
+    let (found, _, notes) = of(b"@gr\xfcezi : PSK \"plain\"");
+    assert_eq!(found.tunnels[0].key, Key::Unknown);
+    assert_eq!(notes.len(), 1, "{notes:#?}");
+    assert!(notes[0].starts_with("b.conf:1: the identity @gr\u{fffd}ezi is no UTF-8"), "{notes:#?}");
 }
 
 /// A binary key stands in the manifest in base64.
