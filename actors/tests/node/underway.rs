@@ -28,6 +28,11 @@ impl World {
         update(&catalog, children);
         let node = node(Arc::clone(&catalog));
         let wire = Wire::to(&node).await;
+        if children.is_empty() {
+            // It asks for the child by itself where it has none: as soon as it is up, so that it would be refused, which is told, or have it once
+            // it is configured.
+            wire.lose_requests();
+        }
         let mut branch = branch_with(&node, 0, |config| {
             if has_second {
                 also_has(config, 40);
@@ -145,8 +150,6 @@ async fn a_rekeying_that_was_under_way_when_its_child_was_changed_makes_room_for
 /// Whether the branch has such a child or refuses it.
 async fn a_child_that_was_asked_for_before_it_was_removed_is_no_gap(has_second: bool) {
     let world = World::new(&[], has_second).await;
-    // It asks for the child by itself where it has none, and would be refused, which is told.
-    world.wire.lose_requests();
     world.wire.hold();
     update(&world.catalog, &[second(BEFORE)]);
     world.is_held().await;
