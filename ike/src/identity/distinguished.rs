@@ -28,31 +28,31 @@ struct Kind {
     /// As it is written; of several the first.
     names: &'static [&'static str],
     oid: &'static [u8],
-    /// What its text has to be, where that is not of the usual kinds (RFC 5280 appendix A.1).
-    text: Option<u8>,
+    /// Whether its text is an IA5String, and not of the usual kinds (RFC 5280 appendix A.1).
+    ia5: bool,
 }
 
-const fn kind(names: &'static [&'static str], oid: &'static [u8], text: Option<u8>) -> Kind {
-    Kind { names, oid, text }
+const fn kind(names: &'static [&'static str], oid: &'static [u8], ia5: bool) -> Kind {
+    Kind { names, oid, ia5 }
 }
 
 // `SN` and `S` are missing: each is the serial number to some and the surname or the state to others.
 const KINDS: [Kind; 15] = [
-    kind(&["CN"], &[0x55, 4, 3], None),
-    kind(&["C"], &[0x55, 4, 6], None),
-    kind(&["ST"], &[0x55, 4, 8], None),
-    kind(&["L"], &[0x55, 4, 7], None),
-    kind(&["O"], &[0x55, 4, 10], None),
-    kind(&["OU"], &[0x55, 4, 11], None),
-    kind(&["DC"], &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], Some(IA5)),
-    kind(&["UID"], &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1], None),
-    kind(&["emailAddress", "Email", "E"], &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], Some(IA5)),
-    kind(&["serialNumber"], &[0x55, 4, 5], None),
-    kind(&["street"], &[0x55, 4, 9], None),
-    kind(&["title"], &[0x55, 4, 12], None),
-    kind(&["surname"], &[0x55, 4, 4], None),
-    kind(&["givenName"], &[0x55, 4, 42], None),
-    kind(&["dnQualifier"], &[0x55, 4, 46], None),
+    kind(&["CN"], &[0x55, 4, 3], false),
+    kind(&["C"], &[0x55, 4, 6], false),
+    kind(&["ST"], &[0x55, 4, 8], false),
+    kind(&["L"], &[0x55, 4, 7], false),
+    kind(&["O"], &[0x55, 4, 10], false),
+    kind(&["OU"], &[0x55, 4, 11], false),
+    kind(&["DC"], &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], true),
+    kind(&["UID"], &[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1], false),
+    kind(&["emailAddress", "Email", "E"], &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 1], true),
+    kind(&["serialNumber"], &[0x55, 4, 5], false),
+    kind(&["street"], &[0x55, 4, 9], false),
+    kind(&["title"], &[0x55, 4, 12], false),
+    kind(&["surname"], &[0x55, 4, 4], false),
+    kind(&["givenName"], &[0x55, 4, 42], false),
+    kind(&["dnQualifier"], &[0x55, 4, 46], false),
 ];
 
 /// Whether a text is meant to be one: it begins with the name or number of an attribute and an equals sign.
@@ -71,9 +71,9 @@ pub(super) fn read(text: &str) -> Result<Vec<u8>, String> {
         let (name, behind) = rest
             .split_once('=')
             .ok_or_else(|| format!("{:?} is no part of a name; expected NAME=VALUE", rest.trim()))?;
-        let (oid, fixed) = attribute(name.trim())?;
+        let (oid, ia5) = attribute(name.trim())?;
         let value = Value::read(behind, separator).map_err(|why| format!("{}: {why}", name.trim()))?;
-        part.push(der::written(SEQUENCE, &[der::written(OID, &oid), value.octets(fixed)].concat()));
+        part.push(der::written(SEQUENCE, &[der::written(OID, &oid), value.octets(ia5)].concat()));
         if value.end != Some('+') {
             // In DER a set is in order.
             part.sort_unstable();
@@ -93,14 +93,14 @@ pub(super) fn of_digits(digits: &str) -> Result<Vec<u8>, String> {
     octets.ok_or_else(|| "expected asn1dn:# and its DER in hexadecimal digits".to_owned())
 }
 
-/// The object identifier of an attribute, and which kind of text it has to be.
-fn attribute(name: &str) -> Result<(Vec<u8>, Option<u8>), String> {
+/// The object identifier of an attribute, and whether its text is an IA5String.
+fn attribute(name: &str) -> Result<(Vec<u8>, bool), String> {
     let is_it = |kind: &&Kind| kind.names.iter().any(|own| own.eq_ignore_ascii_case(name));
     if let Some(kind) = KINDS.iter().find(is_it) {
-        return Ok((kind.oid.to_vec(), kind.text));
+        return Ok((kind.oid.to_vec(), kind.ia5));
     }
     let numbered = name.contains('.').then(|| der::oid(name)).flatten();
-    numbered.map(|oid| (oid, None)).ok_or_else(|| {
+    numbered.map(|oid| (oid, false)).ok_or_else(|| {
         let known: Vec<&str> = KINDS.iter().filter_map(|kind| kind.names.first().copied()).collect();
         format!("{name:?} is no attribute; expected one of {}, or a number as 2.5.4.3", known.join(", "))
     })
@@ -169,16 +169,16 @@ impl<'a> Value<'a> {
         Ok(Self { content, end, rest: behind })
     }
 
-    /// In DER, as text of the simplest kind, or of that which is fixed.
-    fn octets(&self, fixed: Option<u8>) -> Vec<u8> {
+    /// In DER, as text of the simplest kind, or as an IA5String.
+    fn octets(&self, ia5: bool) -> Vec<u8> {
         let text = match &self.content {
             Content::Octets(octets) => return octets.clone(),
             Content::Text(text) => text,
         };
         let is_printable = text.bytes().all(|b| b.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&b));
-        // What does not fit what is fixed is found in certificates all the same.
-        let tag = match fixed {
-            Some(IA5) if text.is_ascii() => IA5,
+        // What is no ASCII is found in certificates all the same.
+        let tag = match ia5 {
+            true if text.is_ascii() => IA5,
             _ if is_printable => PRINTABLE,
             _ => UTF8,
         };
