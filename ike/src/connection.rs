@@ -355,6 +355,20 @@ impl Connection {
         }
     }
 
+    /// Our last message of main mode with further payloads, and our state as if it had left so. `before` is the message that it
+    /// answers, if that was encrypted.
+    pub fn v1_add_to_main(
+        &mut self,
+        message: &[u8],
+        before: Option<&[u8]>,
+        more: &[(u8, Vec<u8>)],
+    ) -> Option<Vec<u8>> {
+        match &mut self.0 {
+            Version::V1(conn) => conn.add_to_main(message, before, more),
+            Version::V2(_) => None,
+        }
+    }
+
     /// Decrypts a message of phase 2, the first of its exchange if there is no IV. Beside it the IV of the next.
     pub fn v1_decrypt(&self, message: &[u8], iv: Option<&[u8]>) -> Option<(Vec<u8>, Vec<u8>)> {
         match &self.0 {

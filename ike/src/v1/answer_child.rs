@@ -11,6 +11,7 @@ use super::exchange::{Answered, Digest, Quick, REMEMBERED, Repeat, Step};
 use super::handshake::NONCE_LEN;
 use super::ike_sa::{Of, Proof};
 use super::offer::{self, QuickOffer};
+use super::responder::says_initial_contact;
 use super::wire::{Exchange, Header, Id, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, accept, keys, lifetime};
 use crate::config::{ChildConfig, Mode};
@@ -120,6 +121,10 @@ impl Connection {
         }
         self.authentic(now, spi, datagram);
         let digest = Digest::of(datagram.bytes);
+        if says_initial_contact(payloads) {
+            // Before the pair that it asks for is there, so that it is not taken for one of before.
+            self.contacted(now, spi);
+        }
         let mut iv = opened.iv;
         let id = header.message_id;
         match self.serve(host, spi, payloads) {

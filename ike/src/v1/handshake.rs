@@ -235,6 +235,14 @@ impl Announced {
         }
     }
 
+    /// What the last messages of phase 1, which are encrypted, add to it: some say only there that they speak RFC 3706. How NAT
+    /// traversal is done has been settled by then.
+    pub(crate) fn note_late(&mut self, payloads: Payloads<'_>) {
+        let (natt, natt_id) = (self.natt, self.natt_id);
+        self.note(payloads);
+        (self.natt, self.natt_id) = (natt, natt_id);
+    }
+
     fn note_natt(&mut self, natt: Natt, id: &[u8]) {
         self.natt = Some(natt);
         self.natt_id = id.try_into().ok();

@@ -1,10 +1,10 @@
 //! What a hostile peer that has the keys needs: it seals whatever it likes. For tests of what the other side does.
 
 use super::Connection;
-use super::handshake::header;
-use super::ike_sa::{IkeSa, Proof};
+use super::handshake::{Keyed, Step, header};
+use super::ike_sa::{IkeSa, Proof, seal};
 use super::keys;
-use super::wire::{Exchange, HEADER_LEN, Header, PayloadType};
+use super::wire::{Exchange, HEADER_LEN, Header, Payload, PayloadType, parse_chain};
 use crate::wire::writer::Writer;
 
 impl IkeSa {
@@ -52,6 +52,38 @@ impl Connection {
         let mut iv = iv.map_or_else(|| sa.first_iv(id), <[u8]>::to_vec);
         let message = sa.forge(exchange, (id, false), &mut iv, (first, plain))?;
         Some((message, iv))
+    }
+
+    /// Our last message of main mode with further payloads, and our state as if it had left so. `before` is the message that it
+    /// answers, if that was encrypted.
+    pub(crate) fn add_to_main(
+        &mut self,
+        message: &[u8],
+        before: Option<&[u8]>,
+        more: &[(u8, Vec<u8>)],
+    ) -> Option<Vec<u8>> {
+        let head = Header::parse(message).ok()?;
+        let (suite, key, last, first) = match self.handshake.as_mut().map(|handshake| &mut handshake.step) {
+            Some(Step::MainProofSent(keyed)) => {
+                let Keyed { of, skeyid, iv } = &mut **keyed;
+                (of.suite, skeyid.key.clone(), iv, of.suite.first_iv(&of.publics.0, &of.publics.1))
+            }
+            _ => {
+                let sa = self.sas.last_mut()?;
+                (sa.suite, sa.cipher_key(), &mut sa.last_block, Vec::new())
+            }
+        };
+        let mut iv = match before {
+            Some(before) => before.get(before.len().checked_sub(suite.block())?..)?.to_vec(),
+            None => first,
+        };
+        let (plain, _) = keys::decrypt(suite, &key, &iv, message.get(HEADER_LEN..)?).ok()?;
+        let mut payloads = parse_chain(head.next, &plain, true).ok()?.payloads;
+        let more = more.iter().map(|(kind, body)| Payload::Opaque(PayloadType(*kind), body.clone()));
+        payloads.extend(more);
+        let message = seal(head, suite, &key, &mut iv, &payloads).ok()?;
+        *last = iv;
+        Some(message)
     }
 
     /// Decrypts a message. Beside what it says the IV of the next.

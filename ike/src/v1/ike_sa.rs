@@ -38,7 +38,7 @@ pub(crate) struct IkeSa {
     pub(crate) suite: Suite,
     keys: Skeyid,
     /// The last block of ciphertext of phase 1, of which the IVs of phase 2 are made.
-    last_block: Vec<u8>,
+    pub(super) last_block: Vec<u8>,
     pub(crate) peer: Announced,
     pub(crate) life: OfferedLife,
     /// Our last message of phase 1, if the peer may have missed it.

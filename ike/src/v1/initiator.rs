@@ -17,7 +17,7 @@ use super::responder::says_initial_contact;
 use super::wire::{
     self, Exchange, HEADER_LEN, Header, Id, NotifyType, Payload, Payloads, parse_chain, rules,
 };
-use super::{Connection, Phase, nat};
+use super::{Connection, Phase, lifetime, nat};
 use crate::config::{PeerConfig, Phase1};
 use crate::crypto::auth::equal;
 use crate::crypto::dh::KeyPair;
@@ -277,7 +277,8 @@ impl Connection {
             return Err(Rejected::Drop(Step::MainProofSent(Box::new(keyed))));
         };
         let verdict = self.check_responder(&keyed, id, payloads.hash().unwrap_or_default());
-        handshake.peer.note(payloads);
+        handshake.peer.note_late(payloads);
+        keyed.of.chosen.life = keyed.of.chosen.life.least(lifetime::of_phase1_responder(payloads));
         keyed.iv = iv;
         match verdict {
             Ok(()) => Ok(Some((keyed, says_initial_contact(payloads)))),

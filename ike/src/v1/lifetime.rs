@@ -26,6 +26,15 @@ pub(crate) fn of_responder(payloads: Payloads<'_>) -> Limit {
     attributes.map(|attributes| limit_of(OfferedLife::of_phase2(&attributes))).unwrap_or_default()
 }
 
+/// What a RESPONDER-LIFETIME in the last message of phase 1 says of the IKE_SA.
+pub(crate) fn of_phase1_responder(payloads: Payloads<'_>) -> OfferedLife {
+    let told = payloads
+        .notifies()
+        .find(|notify| notify.kind == NotifyType::RESPONDER_LIFETIME && notify.protocol == ProtocolId::IKE);
+    let attributes = told.and_then(|notify| parse_attributes(&notify.data).ok()).unwrap_or_default();
+    OfferedLife::of_phase1(&attributes)
+}
+
 /// RESPONDER-LIFETIME for a pair that we keep for less than what the peer offers.
 pub(crate) fn shorter(offered: OfferedLife, ours: Life, spi_in: u32) -> Option<Payload> {
     let time = offered.seconds.is_some_and(|seconds| seconds > ours.time.as_secs());

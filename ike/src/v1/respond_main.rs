@@ -10,7 +10,7 @@ use super::first::First;
 use super::handshake::{Chosen, Handshake, Keyed, NONCE_LEN, Step, Unproved, header, is};
 use super::keys::{self, Skeyid, Suite};
 use super::responder::{Message, Proved, Rejected, admit, says_initial_contact};
-use super::wire::{self, Chain, Exchange, Id, NotifyType, Payload, Payloads, parse_chain, rules};
+use super::wire::{self, Chain, Exchange, Id, NotifyType, Payload, Payloads, parse_chain, rules, vendor};
 use super::{Connection, nat};
 use crate::config::{Opening, PeerConfig, Phase1};
 use crate::crypto::auth::equal;
@@ -134,14 +134,19 @@ impl Connection {
         };
         admit(host, &config, from)?;
         self.note_float(message.datagram);
+        let before = handshake.peer;
+        handshake.peer.note_late(Payloads(&opened.payloads));
         let iv = opened.iv;
         let mut keyed = Keyed { of, skeyid, iv };
         let id = Id::of_identity(&config.local_id);
         let hash = keyed.of.proof(&keyed.skeyid, false, &id)?;
-        self.initial_contact = opened.initial_contact && self.met;
+        self.initial_contact = says_initial_contact(Payloads(&opened.payloads)) && self.met;
         self.config = Some(config);
         let mut out = vec![Payload::Id(id), Payload::Hash(hash.to_vec())];
         out.extend(self.initial_contact(host, handshake.spis()));
+        // Neither asks who has not been told of it by the other (RFC 3706 section 5.1).
+        let late = handshake.peer.dpd && !before.dpd;
+        out.extend(late.then(|| Payload::Vendor(vendor::DPD.to_vec())));
         let out = handshake.seal(&mut keyed, &out)?;
         self.answer(&out, handshake.peer.fragments);
         Ok(Some((keyed, Some(Repeat::answering(out, message.digest)))))
@@ -151,7 +156,7 @@ impl Connection {
 /// What the fifth message of main mode says, opened by one of the keys.
 struct Read {
     id: Id,
-    initial_contact: bool,
+    payloads: Vec<Payload>,
     iv: Vec<u8>,
 }
 
@@ -174,7 +179,7 @@ impl Message<'_> {
         let payloads = Payloads(&chain.payloads);
         let (Some(id), Some(hash)) = (payloads.ids().next(), payloads.hash()) else { return Ok(None) };
         let proved = equal(&of.proof(skeyid, true, id)?, hash);
-        let initial_contact = says_initial_contact(payloads);
-        Ok(proved.then(|| Read { id: id.clone(), initial_contact, iv }))
+        let id = id.clone();
+        Ok(proved.then(|| Read { id, payloads: chain.payloads, iv }))
     }
 }

@@ -228,11 +228,7 @@ impl Connection {
                 self.phase = Phase::AwaitAuth(state);
                 return self.counters.dropped += 1;
             }
-            Err(failure) => {
-                let notify = [Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED))];
-                self.respond_with(now, host, spi, header.exchange, header.message_id, &notify);
-                return self.down(now, CloseReason::Failed(failure));
-            }
+            Err(failure) => return self.refuse_authentication(now, host, &header, failure),
         };
         let Some(sa) = self.current_sa() else { return };
         let (prf, d) = (sa.prf, sa.keys.d.clone());
@@ -241,11 +237,7 @@ impl Connection {
         let covered = Covered { prf, first, nonce, sk_p: sa.sk_p().0, id: &mine };
         let auth = match covered.prove(&config.auth, &state.announced()) {
             Ok(auth) => auth,
-            Err(failure) => {
-                let notify = [Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED))];
-                self.respond_with(now, host, spi, header.exchange, header.message_id, &notify);
-                return self.down(now, CloseReason::Failed(failure));
-            }
+            Err(failure) => return self.refuse_authentication(now, host, &header, failure),
         };
         self.config = Some(config.clone());
         let mut out = vec![Payload::IdR(mine)];
@@ -275,6 +267,19 @@ impl Connection {
         if let Some(group) = mend {
             self.mend(now, group);
         }
+    }
+
+    /// Tells the initiator that nobody is proved here, and ends it.
+    fn refuse_authentication(
+        &mut self,
+        now: Instant,
+        host: &mut dyn Host,
+        header: &Header,
+        failure: Failure,
+    ) {
+        let notify = [Payload::Notify(Notify::new(NotifyType::AUTHENTICATION_FAILED))];
+        self.respond_with(now, host, self.current, header.exchange, header.message_id, &notify);
+        self.down(now, CloseReason::Failed(failure));
     }
 
     /// Who the initiator is. If what was chosen before anybody knew is not among that peer's proposals, the group to rekey the

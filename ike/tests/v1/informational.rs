@@ -6,7 +6,8 @@ use ike::config::Phase1;
 use ike::{Command, Connection};
 
 use crate::kit::{A, B, Pair, Spec};
-use crate::peer::{self, How, INFORM};
+use crate::message::HASH;
+use crate::peer::{self, How, INFORM, QUICK};
 use crate::{MODES, message, specs, up};
 
 const R_U_THERE: u16 = 36_136;
@@ -253,6 +254,24 @@ fn initial_contact_by_itself_removes_what_is_older() {
     let kept = pair.b.installed.clone();
     peer::inject(pair, A, &sealed);
     assert_eq!(pair.b.installed, kept, "once");
+}
+
+/// The same in quick mode (RFC 2407 section 4.6.3): what is asked for by it is newer.
+#[test]
+fn initial_contact_in_quick_mode_removes_what_is_older() {
+    let pair = &mut pair();
+    pair.command(A, Command::RekeyIke);
+    pair.settle();
+    let old = pair.spi(B);
+    let (id, mut parts, _) = peer::quick_request(pair, A);
+    assert_eq!(parts.remove(0).0, HASH);
+    parts.push(peer::notify(INITIAL_CONTACT, IKE, &peer::cookies(pair), &[]));
+    let sealed = peer::seal(pair, How { id, ..QUICK }, &parts).0;
+    assert_eq!(pair.b.conn.as_ref().unwrap().ike_sas(), 2);
+    peer::inject(pair, A, &sealed);
+    assert_eq!(pair.b.conn.as_ref().unwrap().ike_sas(), 1);
+    assert!(!pair.b.installed.contains_key(&old), "the old pair is gone");
+    assert_eq!(pair.b.installed.len(), 1, "{:?}", pair.b.log);
 }
 
 #[test]

@@ -34,6 +34,8 @@ mod nat;
 mod peer;
 mod phase1;
 mod phase1_fields;
+#[cfg(feature = "test-hooks")]
+mod phase1_late;
 mod phase1_paths;
 mod quick;
 mod quick_ids;

@@ -87,6 +87,15 @@ pub fn seal_plain(pair: &mut Pair, how: How<'_>, first: u8, plain: &[u8]) -> (Ve
     (message, iv)
 }
 
+/// The next message of a side, the fifth or sixth of main mode, with further payloads. `before` is the one that it answers, if that was
+/// encrypted.
+pub fn add_to_main(pair: &mut Pair, from: Who, before: Option<&[u8]>, more: &Parts) -> Transmit {
+    let message = pair.take(from);
+    let side = pair.side(from).conn.as_mut().expect("a connection").alone();
+    let bytes = side.v1_add_to_main(&message.bytes, before, more).expect("a message of main mode");
+    Transmit { bytes, ..message }
+}
+
 /// Hands octets to the other side of `from`.
 pub fn inject(pair: &mut Pair, from: Who, bytes: &[u8]) {
     let (local, remote) = (pair.side(from).addr, pair.side(other(from)).addr);

@@ -26,6 +26,13 @@ impl OfferedLife {
         let (seconds, kilobytes) = (self.seconds.filter(|n| *n > 0), self.kilobytes.filter(|n| *n > 0));
         Self { seconds, kilobytes }
     }
+
+    /// What ends first by either of two.
+    pub(crate) fn least(self, other: Self) -> Self {
+        let (one, other) = (self.bounding(), other.bounding());
+        let least = |a: Option<u64>, b: Option<u64>| a.into_iter().chain(b).min();
+        Self { seconds: least(one.seconds, other.seconds), kilobytes: least(one.kilobytes, other.kilobytes) }
+    }
 }
 
 /// A lifetime as attributes of phase 1.
@@ -87,6 +94,11 @@ impl OfferedLife {
     /// Reads attributes of phase 2, others left out.
     pub(crate) fn of_phase2(attributes: &[Attribute]) -> Self {
         Self::read(attributes, PHASE_2)
+    }
+
+    /// Reads attributes of phase 1, others left out.
+    pub(crate) fn of_phase1(attributes: &[Attribute]) -> Self {
+        Self::read(attributes, PHASE_1)
     }
 
     fn read(attributes: &[Attribute], classes: (u16, u16)) -> Self {
