@@ -1,6 +1,7 @@
 //! The first message of phase 1 as the responder reads it: what is a first message, and what of its offer is chosen.
 
-use super::handshake::{Announced, Chosen};
+use super::announced::Announced;
+use super::handshake::Chosen;
 use super::keys::Suite;
 use super::offer;
 use super::wire::{

@@ -6,8 +6,9 @@ mod snapshot;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use super::announced::Announced;
 use super::exchange::Repeat;
-use super::handshake::{Announced, Handshake, Keyed, header};
+use super::handshake::{Handshake, Keyed, header};
 use super::keys::{self, Skeyid, Suite};
 use super::offer::OfferedLife;
 use super::wire::{self, Exchange, HEADER_LEN, Header, Payload, parse_chain, rules, write_chain};

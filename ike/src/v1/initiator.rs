@@ -1,16 +1,17 @@
-//! Phase 1 from the initiator's side: main mode (RFC 2409 section 5.4) and aggressive mode (section 5.5 of what came before
-//! it), with NAT traversal (RFC 3947 section 4).
+//! Phase 1 from the initiator's side: how either mode begins and ends, and main mode (RFC 2409 section 5.4), with NAT traversal (RFC 3947
+//! section 4).
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::accept;
+use super::announced::{Announced, announcement};
 use super::exchange::{Digest, Repeat};
 use super::handshake::{
-    AggressiveSent, Announced, Chosen, Handshake, KeySent, Keyed, NONCE_LEN, Packets, Step, Unproved,
-    announcement, header, is,
+    AggressiveSent, Chosen, Handshake, KeySent, Keyed, NONCE_LEN, Packets, Step, Unproved, header, is,
 };
 use super::ike_sa::IkeSa;
+use super::initiate_aggressive::only_group;
 use super::keys::Suite;
 use super::offer::{self, Method};
 use super::responder::says_initial_contact;
@@ -19,9 +20,9 @@ use super::wire::{
 };
 use super::{Connection, Phase, lifetime, nat};
 use crate::config::{PeerConfig, Phase1};
+use crate::crypto::CryptoError;
 use crate::crypto::auth::equal;
 use crate::crypto::dh::KeyPair;
-use crate::crypto::{CryptoError, dh};
 use crate::event::{Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
@@ -29,8 +30,7 @@ use crate::proposal::negotiate;
 use crate::reception::cost_of_exchange;
 use crate::refusal::Refusal;
 use crate::verbs::Path;
-use crate::wire::numbers::{ExchangeType, TransformType};
-use crate::wire::sa::Transform;
+use crate::wire::numbers::ExchangeType;
 
 impl Connection {
     /// Starts a connection with a peer.
@@ -299,59 +299,6 @@ impl Connection {
         self.sas.retain(|sa| sa.spi_local != spi);
     }
 
-    /// Aggressive mode, second message. The third ends it.
-    fn aggressive_answered(
-        &mut self,
-        host: &mut dyn Host,
-        handshake: &mut Handshake,
-        sent: AggressiveSent,
-        message: Answer<'_>,
-    ) -> Result<Keyed, Rejected> {
-        let payloads = message.payloads;
-        let fits = rules::check(Exchange::AGGRESSIVE, 2, payloads.0).is_ok() && message.spi != 0;
-        let parts = (payloads.sa(), payloads.ke(), payloads.nonce(), payloads.ids().next(), payloads.hash());
-        let (Some(answer), Some(public), Some(nonce), Some(id), Some(hash), true) =
-            (parts.0, parts.1, parts.2, parts.3, parts.4, fits)
-        else {
-            return Err(Rejected::Drop(Step::AggressiveSent(Box::new(sent))));
-        };
-        let (choice, life) = accept::phase1(self.proposals(), answer)?;
-        if choice.group != sent.dh.group() {
-            return Err(Rejected::Fail(accept::not_offered(self.proposals(), answer)));
-        }
-        let suite = Suite::new(&choice)?;
-        dh::check_public(choice.group, public)?;
-        let shared = sent.dh.agree(public)?;
-        handshake.spi_remote = message.spi;
-        handshake.peer.note(payloads);
-        self.path.local.set_ip(message.datagram.local.ip());
-        let config = self.config.clone().ok_or(CryptoError::Library)?;
-        let of = Unproved {
-            chosen: Chosen { offer: sent.sa.body, choice, life },
-            suite,
-            shared,
-            nonces: (sent.nonce, nonce.to_vec()),
-            publics: (sent.dh.public().to_vec(), public.to_vec()),
-            spis: handshake.spis(),
-        };
-        let mut keyed = of.keyed(config.auth.psk().ok_or(CryptoError::Unsupported)?)?;
-        self.check_responder(&keyed, id, hash)?;
-        let ends = (message.datagram.local, message.datagram.remote);
-        self.note_nat(handshake, suite, payloads, ends);
-        let hash = keyed.of.proof(&keyed.skeyid, true, &Id::of_identity(&config.local_id))?;
-        let mut out = vec![Payload::Hash(hash.to_vec())];
-        if let Some(natt) = handshake.peer.natt {
-            // Of the ports that this message takes.
-            let ends = self.addresses();
-            out.extend(nat::payloads(suite, handshake.spis(), ends, natt, self.forced, host));
-        }
-        out.extend(self.initial_contact(host, handshake.spis()));
-        let out = handshake.seal(&mut keyed, &out)?;
-        handshake.repeat = Repeat::answering(out.clone(), message.digest);
-        self.ask(&out, handshake.peer.fragments);
-        Ok(keyed)
-    }
-
     /// Sends the next message, which is repeated until it is answered.
     fn go_on(&mut self, now: Instant, handshake: &mut Handshake, message: Vec<u8>, answers: Digest) {
         let policy = self.config.as_ref().map_or(crate::config::Retransmit::DEFAULT, |c| c.retransmit);
@@ -361,7 +308,7 @@ impl Connection {
 
     /// What the peer's message says of NATs; from here on the port of NAT traversal is used if there is one (RFC 3947 section
     /// 4).
-    fn note_nat(
+    pub(super) fn note_nat(
         &mut self,
         handshake: &Handshake,
         suite: Suite,
@@ -378,7 +325,7 @@ impl Connection {
     }
 
     /// Whether the responder is who it has to be (RFC 2409 section 5, HASH_R).
-    fn check_responder(&self, keyed: &Keyed, id: &Id, hash: &[u8]) -> Result<(), Rejected> {
+    pub(super) fn check_responder(&self, keyed: &Keyed, id: &Id, hash: &[u8]) -> Result<(), Rejected> {
         let config = self.config.as_ref().ok_or(CryptoError::Library)?;
         let expected = keyed.of.proof(&keyed.skeyid, false, id)?;
         if !equal(&expected, hash) {
@@ -432,17 +379,17 @@ impl Connection {
 
 /// An answer in clear.
 #[derive(Clone, Copy)]
-struct Answer<'a> {
-    payloads: Payloads<'a>,
-    digest: Digest,
-    datagram: Datagram<'a>,
+pub(super) struct Answer<'a> {
+    pub(super) payloads: Payloads<'a>,
+    pub(super) digest: Digest,
+    pub(super) datagram: Datagram<'a>,
     /// The responder's SPI.
-    spi: u64,
+    pub(super) spi: u64,
 }
 
 /// Why a message does not take phase 1 further.
 #[allow(clippy::large_enum_variant)] // Short-lived.
-enum Rejected {
+pub(super) enum Rejected {
     /// It is not the one that was waited for.
     Drop(Step),
     /// It is, and nothing will come of it.
@@ -459,19 +406,4 @@ impl From<CryptoError> for Rejected {
     fn from(error: CryptoError) -> Self {
         Self::Fail(error.into())
     }
-}
-
-/// An offer without the transforms of other groups.
-fn only_group(sa: &wire::Sa, group: u16) -> wire::Sa {
-    let offers = offer::read_phase1(sa);
-    let of_group = |number: u8| {
-        let offer = offers.iter().find(|offer| offer.number == number);
-        let kind = TransformType::KE;
-        offer.is_some_and(|offer| offer.proposal.transforms.contains(&Transform::new(kind, group)))
-    };
-    let mut proposals = sa.proposals.clone();
-    for proposal in &mut proposals {
-        proposal.transforms.retain(|transform| of_group(transform.number));
-    }
-    wire::Sa::new(proposals)
 }

@@ -11,8 +11,10 @@
 //! |---|---|
 //! | `initiator.rs`, `responder.rs` | phase 1, from either side |
 //! | `first.rs`, `respond_main.rs`, `respond_aggressive.rs` | its first message as it is answered, and what then comes in either mode |
-//! | `handshake.rs` | what both sides of phase 1 have in common |
+//! | `initiate_aggressive.rs` | aggressive mode, begun |
+//! | `handshake.rs`, `announced.rs` | what both sides of phase 1 have in common, and vendor IDs |
 //! | `answer_child.rs`, `request_child.rs` | quick mode: answered, requested |
+//! | `match_child.rs` | which policy a request is for, and what of its offer is taken |
 //! | `rekey_ike.rs` | a phase 1 that takes another's place |
 //! | `accept.rs` | whether an answer is one to what was asked |
 //! | `asked.rs` | rekeyings that the host waits for |
@@ -20,7 +22,7 @@
 //! | `parts.rs` | policies of several pairs of subnets, for which there is a pair of SAs each |
 //! | `informational.rs` | notifies, deletes |
 //! | `liveness.rs` | dead peer detection (RFC 3706) |
-//! | `tasks.rs` | what waits to be done, timers |
+//! | `tasks.rs`, `timers.rs` | what waits to be done, and everything with a time |
 //! | `receive.rs`, `send.rs` | from a datagram to its exchange, and back |
 //! | `exchange.rs` | what is sent again, and what is known to have come before |
 //! | `fragment.rs` | the fragments of other vendors |
@@ -34,6 +36,7 @@
 //! | `view.rs`, `invariants.rs`, `key_log.rs` | how it stands, what must hold of it, its keys for who must see them |
 
 mod accept;
+mod announced;
 mod answer_child;
 mod asked;
 mod child;
@@ -48,12 +51,14 @@ mod handshake;
 mod hooks;
 mod ike_sa;
 mod informational;
+mod initiate_aggressive;
 mod initiator;
 mod invariants;
 mod key_log;
 mod keys;
 mod lifetime;
 mod liveness;
+mod match_child;
 mod nat;
 mod offer;
 mod parts;
@@ -66,6 +71,7 @@ mod responder;
 mod send;
 mod snapshot;
 mod tasks;
+mod timers;
 mod told;
 mod view;
 pub(crate) mod wire;

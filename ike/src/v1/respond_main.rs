@@ -180,6 +180,6 @@ impl Message<'_> {
         let (Some(id), Some(hash)) = (payloads.ids().next(), payloads.hash()) else { return Ok(None) };
         let proved = equal(&of.proof(skeyid, true, id)?, hash);
         let id = id.clone();
-        Ok(proved.then(|| Read { id, payloads: chain.payloads, iv }))
+        Ok(proved.then_some(Read { id, payloads: chain.payloads, iv }))
     }
 }

@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Connection;
+use super::announced::Announced;
 use super::exchange::{Digest, Repeat};
 use super::first;
-use super::handshake::{Announced, Handshake, Keyed, Packets, Step, header};
+use super::handshake::{Handshake, Keyed, Packets, Step, header};
 use super::wire::{self, Exchange, HEADER_LEN, Header, Notify, NotifyType, Payload, Payloads};
 use crate::config::{Opening, PeerConfig, Phase1};
 use crate::crypto::CryptoError;

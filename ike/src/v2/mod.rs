@@ -5,7 +5,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `initiator.rs`, `responder.rs` | IKE_SA_INIT and IKE_AUTH from either side |
+//! | `initiator.rs`, `authenticate.rs` | IKE_SA_INIT and IKE_AUTH, begun |
+//! | `responder.rs` | both, answered |
 //! | `answer_child.rs`, `request_child.rs` | CREATE_CHILD_SA for Child SAs: answered, requested |
 //! | `rekey_ike.rs` | CREATE_CHILD_SA for the IKE_SA, both sides, and its collisions |
 //! | `accept.rs` | whether an answer is one to what was asked |
@@ -27,6 +28,7 @@
 mod accept;
 mod answer_child;
 mod asked;
+mod authenticate;
 mod child;
 mod closing;
 mod exchange;
@@ -100,7 +102,7 @@ enum Phase {
     /// Initiator: IKE_SA_INIT is under way.
     InitSent(Box<initiator::InitSent>),
     /// Initiator: IKE_AUTH is under way.
-    AuthSent(Box<initiator::AuthSent>),
+    AuthSent(Box<authenticate::AuthSent>),
     /// Responder: waiting for IKE_AUTH.
     AwaitAuth(Box<responder::AwaitAuth>),
     /// Authenticated.

@@ -10,8 +10,9 @@ use std::time::Instant;
 use prost::{Message, Oneof};
 use snapshot::{Address, Due, SnapshotError, Writer, required};
 
+use super::authenticate::AuthSent;
 use super::ike_sa::{IkeSa, IkeSaForm};
-use super::initiator::{AuthSent, AuthSentForm, InitSent, InitSentForm};
+use super::initiator::{AuthSentForm, InitSent, InitSentForm};
 use super::mode::Declined;
 use super::tasks::{Queued, QueuedForm};
 use super::{Connection, Phase};

@@ -6,8 +6,9 @@ use snapshot::{Due, required};
 use super::{IkeSa, Seen};
 use crate::snapshot::values::{choice, choice_form};
 use crate::snapshot::{Reading, RestoreError, Writing};
+use crate::v1::announced::Announced;
 use crate::v1::exchange::{Repeat, RepeatForm};
-use crate::v1::handshake::{Announced, AnnouncedForm, LifeForm, SkeyidForm};
+use crate::v1::handshake::{AnnouncedForm, LifeForm, SkeyidForm};
 use crate::v1::keys::Suite;
 
 #[derive(Clone, PartialEq, Message)]

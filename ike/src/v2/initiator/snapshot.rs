@@ -3,10 +3,11 @@
 use prost::Message;
 use snapshot::{SnapshotError, required};
 
-use super::{AuthSent, InitSent};
+use super::InitSent;
 use crate::refusal::{Refusal, RefusalForm};
 use crate::snapshot::keys::KeyPairForm;
 use crate::snapshot::{Reading, RestoreError, Writing};
+use crate::v2::authenticate::AuthSent;
 use crate::v2::exchange::{Exchanges, ExchangesForm};
 use crate::wire::message::Message as IkeMessage;
 use crate::wire::numbers::NotifyType;
