@@ -126,6 +126,20 @@ impl Arguments {
         Err(LabError::Argument(text))
     }
 
+    /// The option that names a contestant, by its name or by its program, if any does.
+    fn asks_for(&self, name: Name) -> Option<&'static str> {
+        let by_program = || match name {
+            Name::WireguardGo => self.wireguard_go.is_some().then_some("--wireguard-go"),
+            Name::Boringtun => self.boringtun.is_some().then_some("--boringtun"),
+            Name::Strongswan => self.charon.is_some().then_some("--charon"),
+            Name::Culvert => self.culvertd.is_some().then_some("--culvertd"),
+            Name::Raw | Name::Forwarder | Name::ForwarderPlain => None,
+        };
+        // Handshakes take less of a program than a tunnel does.
+        let by_name = self.only.contains(&name).then_some("--only");
+        by_name.or_else(|| if self.needs_tunnels() { by_program() } else { None })
+    }
+
     /// Octets of a datagram's payload.
     fn size(&self) -> u16 {
         // The headers of UDP and of IPv6 or IPv4: what is larger would go in two pieces.

@@ -1,6 +1,7 @@
 //! Everyone in turn, round after round, so that whatever else the machine is up to meets all of them.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -130,6 +131,10 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
         if does(What::Handshakes) { Responders::find(arguments, wanted) } else { Responders::default() };
     let steps = here.len() as u64 * u64::from(paths) + responders.steps();
     are_there(arguments, &results.missing, steps)?;
+    for (name, hint) in &results.missing {
+        // At once, and not in some ten minutes.
+        let _ = writeln!(std::io::stderr(), "{} is left out: {hint}", name.text());
+    }
     if does(What::Tcp) {
         results.iperf = Some(iperf::version()?);
     }
@@ -160,9 +165,9 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
 /// If somebody is missing who was asked for by name, or nobody is there who would be measured.
 fn are_there(arguments: &Arguments, missing: &BTreeMap<Name, String>, steps: u64) -> Result<(), LabError> {
     let left_out = |(name, hint): (&Name, &String)| format!("{}: {hint}", name.text());
-    let mut asked = missing.iter().filter(|(name, _)| arguments.only.contains(name));
-    if let Some(missing) = asked.next() {
-        return Err(LabError::Argument(format!("--only: {}", left_out(missing))));
+    let mut asked = missing.iter().filter_map(|missing| Some((arguments.asks_for(*missing.0)?, missing)));
+    if let Some((option, missing)) = asked.next() {
+        return Err(LabError::Argument(format!("{option}: {}", left_out(missing))));
     }
     if steps == 0 {
         let why: Vec<_> = missing.iter().map(left_out).collect();
@@ -382,6 +387,8 @@ mod tests {
         };
         let why = refused("--only raw,boringtun --boringtun /nowhere");
         assert!(why.contains("--only: boringtun: ") && why.contains("cargo install"), "{why}");
+        let why = refused("--boringtun /nowhere --what ping");
+        assert!(why.contains("--boringtun: boringtun: ") && why.contains("cargo install"), "{why}");
         assert!(refused("--only raw --what handshakes").contains("--what"));
         assert!(refused("--only raw --mtu 1420 --ipv6").contains("at most 1418"));
         let nowhere = "--what handshakes --culvertd /nowhere --charon /nowhere";
