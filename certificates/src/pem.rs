@@ -30,6 +30,9 @@ pub enum PemFault {
     /// More than can be sent or looked at.
     #[error("it has {0} certificates; at most {MAX_CERTIFICATES}")]
     TooMany(usize),
+    /// More than are looked at for each certificate.
+    #[error("it has {0} revocation lists; at most {MAX_LISTS}")]
+    TooManyLists(usize),
     /// A certificate that is not for this.
     #[error("the key usage of its certificate is not digitalSignature")]
     Usage,
@@ -54,8 +57,12 @@ pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<X509>, PemFault> {
 
 /// The revocation lists.
 pub(crate) fn lists(pem: &[u8]) -> Result<Vec<X509Crl>, PemFault> {
-    let lists = blocks(pem, "X509 CRL").into_iter().take(MAX_LISTS).map(X509Crl::from_pem);
-    lists.collect::<Result<_, _>>().map_err(|_| PemFault::Damaged)
+    let lists = blocks(pem, "X509 CRL");
+    if lists.len() > MAX_LISTS {
+        // What one that is left out has revoked would be taken.
+        return Err(PemFault::TooManyLists(lists.len()));
+    }
+    lists.into_iter().map(X509Crl::from_pem).collect::<Result<_, _>>().map_err(|_| PemFault::Damaged)
 }
 
 /// The blocks of this kind. OpenSSL's own readers take a text that ends in the middle of one for one that ends before it.

@@ -167,6 +167,11 @@ fn a_text_that_is_not_what_it_should_be_says_what_is_missing() {
     assert_eq!(fault(&root), PemFault::Usage, "an authority's own certificate signs certificates");
     assert_eq!(Trust::from_pem(key.as_bytes()).unwrap_err(), PemFault::NoCertificate);
     assert_eq!(fault(&[certificate.repeat(9), key.to_owned()].concat().into_bytes()), PemFault::TooMany(9));
+    // One that is left out would be one whose certificates are taken although they were revoked.
+    let list = authority.revoke(&gateway(&authority)).unwrap();
+    let listed = |times: usize| Trust::from_pem(&[authority.to_pem().unwrap(), list.repeat(times)].concat());
+    assert!(listed(16).is_ok());
+    assert_eq!(listed(17).unwrap_err(), PemFault::TooManyLists(17));
     // The order is no matter, nor what is between the blocks; the key is not shown.
     let turned = format!("{key}# of the gateway\r\n{certificate}");
     let ours = Ours::from_pem(turned.as_bytes()).unwrap();

@@ -175,6 +175,30 @@ fn what_many_have_is_read_once() {
     assert!(std::ptr::eq(one.chain(), two.chain()) && std::ptr::eq(one.authorities(), two.authorities()));
 }
 
+/// However many have the same one, and whatever they are called.
+#[test]
+fn an_authority_that_one_of_very_many_peers_has_is_named_as_well() {
+    let (catalog, other) = (with_secrets().0, self::authority());
+    catalog.create_secret(create_secret("acme", "other", &other.to_pem().unwrap())).unwrap();
+    let quotas = Some(v1::Quotas { max_peers: 2_000, ..Default::default() });
+    let tenant = Some(v1::Tenant { name: "tenants/acme".to_owned(), quotas, ..Default::default() });
+    catalog.update_tenant(&v1::UpdateTenantRequest { tenant, ..Default::default() }).unwrap();
+    let peers = (0..1_200u32).map(|n| branch(&format!("b{n}"), &format!("10.{}.{}.0/24", n / 256, n % 256)));
+    peers.for_each(|peer| try_create(&catalog, peer).unwrap());
+    let asked = || catalog.authorities_from("192.0.2.1".parse().unwrap()).len();
+    assert_eq!(asked(), 1);
+    let last = v1::Peer { auth: with("own", "other"), ..branch("z", "10.99.0.0/24") };
+    try_create(&catalog, last).unwrap();
+    assert_eq!(asked(), 2);
+    // Of the others one alone is left, then none.
+    for n in 0..1_200 {
+        assert_eq!(asked(), 2, "{n}");
+        let name = format!("tenants/acme/peers/b{n}");
+        catalog.delete_peer(&v1::DeletePeerRequest { name, ..Default::default() }).unwrap();
+    }
+    assert_eq!(asked(), 1);
+}
+
 #[test]
 fn only_who_may_come_with_a_certificate_is_asked_for_one() {
     let (catalog, _) = with_secrets();

@@ -16,7 +16,7 @@ use super::wire::{Exchange, Header, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, MAX_QUICK, keys, lifetime};
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::prf::Secret;
-use crate::event::{Datagram, Event, NO_POLICY};
+use crate::event::{Datagram, Event};
 use crate::failure::Failure;
 use crate::host::{Host, random_array};
 use crate::verbs::MAX_CHILDREN;
@@ -194,7 +194,7 @@ impl Connection {
         #[cfg(feature = "test-hooks")]
         if self.refuses {
             let (kind, failure) = (NotifyType::NO_PROPOSAL_CHOSEN, Failure::StillBusy);
-            return Err(Refused { kind, policy: NO_POLICY.into(), failure });
+            return Err(Refused { kind, policy: crate::event::NO_POLICY.into(), failure });
         }
         let matched = self.match_child(payloads)?;
         let policy = matched.config.name.clone();

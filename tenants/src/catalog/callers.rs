@@ -11,6 +11,7 @@ use ike::proposal::{Candidates, Likely};
 use crate::catalog::group::Group;
 use crate::cidr::Cidr;
 use crate::host_name::{HostName, Names};
+use crate::name::SecretName;
 use crate::peer::Peer;
 use crate::remote::RemoteAddress;
 
@@ -101,6 +102,13 @@ impl Origins {
     pub(crate) fn from(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &Arc<Peer>> {
         let (near, wide) = self.groups(address, names);
         near.into_iter().chain(wide).flat_map(Group::peers)
+    }
+
+    /// The secrets with the authorities of those who may come from `address` with a certificate, those first that are configured the closest
+    /// to it. One may be there several times.
+    pub(crate) fn authorities(&self, address: IpAddr, names: &Names) -> impl Iterator<Item = &SecretName> {
+        let (near, wide) = self.groups(address, names);
+        near.into_iter().chain(wide).flat_map(Group::authorities)
     }
 
     /// The peers that may come from all of a place, where there is one: those that have the very address, name or subnet, and those that

@@ -18,8 +18,6 @@ use crate::violation::Violations;
 
 /// Authorities that an IKE_SA_INIT is answered with: 20 octets each, of what has to be sent in one packet.
 const MAX_NAMED: usize = 8;
-/// Peers that are looked at for them.
-const MAX_LOOKED_AT: usize = 1_024;
 
 /// What was read of secrets, as long as somebody has it.
 #[derive(Default)]
@@ -134,9 +132,8 @@ impl Catalog {
         let mut secrets: Vec<Arc<Secret>> = Vec::new();
         {
             let state = self.read();
-            let certified = state.index.certified().of(Opening::Init);
-            for peer in certified.from(address.to_canonical(), &state.index.names).take(MAX_LOOKED_AT) {
-                let Auth::Certificates { authorities, .. } = &peer.spec.auth else { continue };
+            let origins = state.index.origins.of(Opening::Init);
+            for authorities in origins.authorities(address.to_canonical(), &state.index.names) {
                 let is_new = secrets.iter().all(|secret| secret.name != *authorities);
                 secrets.extend(state.secrets.get(authorities).filter(|_| is_new).cloned());
                 if secrets.len() == MAX_NAMED {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ike::IkeProposal;
 use ike::proposal::{Candidates, Likely};
 
-use crate::name::PeerName;
-use crate::peer::{Peer, PeerSpec};
+use crate::name::{PeerName, SecretName};
+use crate::peer::{Auth, Peer, PeerSpec};
 
 /// Peers that may come from the same addresses.
 #[derive(Clone, Default)]
@@ -75,6 +75,16 @@ impl Group {
         }
     }
 
+    /// The secrets with the authorities of those who have certificates, each once.
+    pub(super) fn authorities(&self) -> impl Iterator<Item = &SecretName> {
+        let (one, crowd) = match self {
+            Self::Nobody => (None, None),
+            Self::One(peer) => (authorities(peer), None),
+            Self::Crowd(crowd) => (None, Some(crowd)),
+        };
+        one.into_iter().chain(crowd.into_iter().flat_map(|crowd| crowd.authorities.keys()))
+    }
+
     /// Their proposals.
     pub(super) fn candidates(&self, likely: Likely) -> Arc<Candidates> {
         match self {
@@ -82,6 +92,14 @@ impl Group {
             Self::One(peer) => Arc::new(of_one(likely, peer)),
             Self::Crowd(crowd) => Arc::clone(&crowd.candidates),
         }
+    }
+}
+
+/// The secret with the authorities of a peer that has a certificate.
+fn authorities(peer: &Peer) -> Option<&SecretName> {
+    match &peer.spec.auth {
+        Auth::Certificates { authorities, .. } => Some(authorities),
+        _ => None,
     }
 }
 
@@ -99,6 +117,9 @@ pub(super) struct Crowd {
     peers: BTreeMap<PeerName, Arc<Peer>>,
     /// How many of them want ESP in UDP whether or not there is a NAT.
     forced: usize,
+    /// Those that have certificates, by the secret with their authorities: many have the same, and who is named to a stranger does not
+    /// depend on how many peers there are.
+    authorities: BTreeMap<SecretName, usize>,
     /// Made of the sets, whenever one comes or goes.
     candidates: Arc<Candidates>,
 }
@@ -110,6 +131,9 @@ impl Crowd {
         }
         let spec = &peer.spec;
         self.forced += usize::from(spec.force_encapsulation);
+        if let Some(authorities) = authorities(peer) {
+            *self.authorities.entry(authorities.clone()).or_default() += 1;
+        }
         let entry = self.sets.entry(key(spec)).or_insert_with(|| (Arc::clone(&spec.ike.proposals), 0));
         entry.1 += 1;
         if entry.1 == 1 {
@@ -123,6 +147,14 @@ impl Crowd {
         }
         let spec = &peer.spec;
         self.forced = self.forced.saturating_sub(usize::from(spec.force_encapsulation));
+        if let Some(authorities) = authorities(peer)
+            && let Some(count) = self.authorities.get_mut(authorities)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.authorities.remove(authorities);
+            }
+        }
         let key = key(spec);
         if let Some((_, count)) = self.sets.get_mut(&key) {
             *count -= 1;

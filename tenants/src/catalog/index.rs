@@ -10,7 +10,7 @@ use crate::catalog::openings::Openings;
 use crate::cidr::Cidr;
 use crate::host_name::Names;
 use crate::name::{PeerName, SecretName, TenantName};
-use crate::peer::{Auth, Peer};
+use crate::peer::Peer;
 
 /// Peers, by name.
 type Peers = Mostly<PeerName, Arc<Peer>>;
@@ -28,8 +28,6 @@ pub(crate) struct Index {
     subnets: HashMap<Cidr, Mostly<TenantName, PeerNames>>,
     /// Who authenticates with a secret.
     users: HashMap<SecretName, PeerNames>,
-    /// Who may come from where with a certificate: they are few, and not to be looked for among all others.
-    certified: Openings,
     /// Who may come from where.
     pub(crate) origins: Openings,
     /// What names resolve to. One for all copies: it is no part of what is written.
@@ -48,9 +46,6 @@ impl Index {
         }
         for (_, secret) in peer.spec.auth.secrets() {
             self.users.entry(secret.clone()).or_default().insert(peer.name.clone(), ());
-        }
-        if has_certificate(peer) {
-            self.certified.add(peer);
         }
         self.origins.add(peer);
     }
@@ -78,9 +73,6 @@ impl Index {
                 self.users.remove(secret);
             }
         }
-        if has_certificate(peer) {
-            self.certified.remove(peer);
-        }
         self.origins.remove(peer);
     }
 
@@ -100,11 +92,6 @@ impl Index {
     /// Number of secrets of a tenant.
     pub(crate) fn secrets(&self, tenant: &TenantName) -> usize {
         self.secrets.get(tenant).copied().unwrap_or_default()
-    }
-
-    /// The peers that authenticate with certificates, by where they may come from.
-    pub(crate) const fn certified(&self) -> &Openings {
-        &self.certified
     }
 
     /// The peers that authenticate with a secret.
@@ -135,10 +122,6 @@ impl Index {
         let peers = self.identities.get(remote).and_then(|by_local| by_local.get(local));
         peers.into_iter().flat_map(Mostly::values)
     }
-}
-
-const fn has_certificate(peer: &Peer) -> bool {
-    matches!(peer.spec.auth, Auth::Certificates { .. })
 }
 
 fn subnets(peer: &Peer) -> impl Iterator<Item = Cidr> {
