@@ -13,7 +13,7 @@ use super::match_child::{Matched, Refused};
 use super::offer::{self};
 use super::responder::says_initial_contact;
 use super::wire::{Exchange, Header, Notify, NotifyType, Payload, Payloads, Sa};
-use super::{Connection, MAX_QUICK, keys, lifetime};
+use super::{Connection, keys, lifetime};
 use crate::crypto::dh::{self, KeyPair};
 use crate::crypto::prf::Secret;
 use crate::event::{Datagram, Event};
@@ -85,7 +85,7 @@ impl Connection {
         header: &Header,
         datagram: Datagram<'_>,
     ) {
-        let full = self.quick.len() >= MAX_QUICK;
+        let full = !self.has_room_for_quick();
         let Some(sa) = self.sa_mut(spi).filter(|sa| !full && !sa.seen.has(header.message_id)) else {
             return self.counters.dropped += 1;
         };
@@ -100,6 +100,7 @@ impl Connection {
             return self.counters.dropped += 1;
         }
         self.authentic(now, spi, datagram);
+        self.make_room_for_quick();
         let digest = Digest::of(datagram.bytes);
         if says_initial_contact(payloads) {
             // Before the pair that it asks for is there, so that it is not taken for one of before.

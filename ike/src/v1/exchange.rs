@@ -142,6 +142,11 @@ pub(crate) struct Answered {
 }
 
 impl Quick {
+    /// Whether nothing is waited for any more: it is kept for what its last message answers, which may come again.
+    pub(crate) const fn is_over(&self) -> bool {
+        matches!(self.step, Step::Done(..))
+    }
+
     /// The inbound SPI of what it makes.
     pub(crate) fn spi_in(&self) -> Option<u32> {
         match &self.step {

@@ -92,7 +92,7 @@ use crate::fruit::Fruit;
 use crate::host::Host;
 use crate::proposal::IkeProposal;
 use crate::silence::Silence;
-use crate::verbs::{Command, Counters, Path};
+use crate::verbs::{Command, Counters, MAX_CHILDREN, Path};
 
 use child::Child;
 use exchange::{Quick, Step};
@@ -108,9 +108,9 @@ const REPLACED_IKE: Duration = Duration::from_secs(10);
 /// IKE_SAs of one connection. A peer that deletes what it has replaced leaves two; one that does not, and crosses ours, leaves
 /// one more each time.
 const MAX_IKE_SAS: usize = 16;
-/// Quick modes that are under way or just over. A peer with the largest mesh of the field starts some hundred one after the
-/// other; those over are kept for a minute, for their last message may have been lost.
-const MAX_QUICK: usize = 64;
+/// Quick modes that are under way or just over: all pairs that there may be, made and renewed within a minute, for as long are those kept
+/// that are over, as their last message may have been lost. Beyond it the oldest of those goes.
+const MAX_QUICK: usize = 2 * MAX_CHILDREN;
 
 /// How far the connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

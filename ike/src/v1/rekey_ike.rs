@@ -113,6 +113,7 @@ impl Connection {
             self.add_sa(now, sa);
         }
         self.quick.append(&mut quick);
+        self.make_room_for_quick();
         self.keep_few_sas(now, host);
         self.silence.broken(now);
         self.probe = None;

@@ -9,7 +9,7 @@ use super::handshake::NONCE_LEN;
 use super::ike_sa::{Of, Proof};
 use super::tasks::Task;
 use super::wire::{Exchange, Header, Id, NotifyType, Payload, Payloads, Sa};
-use super::{Connection, MAX_QUICK, accept, keys, lifetime, offer};
+use super::{Connection, accept, keys, lifetime, offer};
 use crate::config::{ChildConfig, Mode};
 use crate::coverage::Traffic;
 use crate::crypto::CryptoError;
@@ -66,7 +66,7 @@ impl Connection {
         replaces: Option<u32>,
         tries: Tries,
     ) {
-        if self.children.len() >= MAX_CHILDREN || self.quick.len() >= MAX_QUICK {
+        if self.children.len() >= MAX_CHILDREN {
             return self.child_not_made(&config.name, replaces, Failure::TooManyChildren(MAX_CHILDREN));
         }
         if let Some(failure) = self.mode_obstacle(&config) {
@@ -77,6 +77,7 @@ impl Connection {
             let failure = Failure::SelectorsRefused { local, remote };
             return self.child_not_made(&config.name, replaces, failure);
         };
+        self.make_room_for_quick();
         let Some(spi_in) = host.allocate_esp_spi(self.addresses().1) else {
             self.child_not_made(&config.name, replaces, Failure::NoSpi);
             return self.queue_later(retry_task(&config, replaces), now, host, tries);

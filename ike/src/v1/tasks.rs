@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::exchange::{self, Tries};
+use super::exchange::{Quick, Step, Tries};
 use super::{Connection, MAX_QUICK, Phase};
 use crate::config::Retransmit;
 use crate::event::ChildEnd;
@@ -69,7 +69,7 @@ impl Connection {
     fn is_under_way(&self, task: &Task) -> bool {
         let renews = |spi: u32| {
             self.quick.iter().any(|quick| match &quick.step {
-                exchange::Step::Requested(offer) => offer.replaces == Some(spi),
+                Step::Requested(offer) => offer.replaces == Some(spi),
                 _ => false,
             })
         };
@@ -139,7 +139,7 @@ impl Connection {
     /// Whether a task can be started: there is an IKE_SA, or phase 1 can be started for it.
     pub(super) fn startable(&self, task: &Task) -> bool {
         let requested = self.quick.iter().filter(|q| q.asks_for().is_some()).count();
-        let room = requested < MAX_REQUESTED && self.quick.len() < MAX_QUICK;
+        let room = requested < MAX_REQUESTED && self.has_room_for_quick();
         let asked = |name: &str| self.quick.iter().any(|q| q.asks_for().is_some_and(|c| &*c.name == name));
         match (self.current_sa(), task) {
             // What needs an IKE_SA waits for the one that is being made.
@@ -152,6 +152,20 @@ impl Connection {
             (Some(_), Task::RekeyChild(spi)) => {
                 room && !self.child(*spi).is_some_and(|c| asked(&c.config.name))
             }
+        }
+    }
+
+    /// Whether one more quick mode may begin: what is over makes room for it.
+    pub(super) fn has_room_for_quick(&self) -> bool {
+        self.quick.len() < MAX_QUICK || self.quick.iter().any(Quick::is_over)
+    }
+
+    /// Forgets what has been over for the longest, where there is no room for another.
+    pub(super) fn make_room_for_quick(&mut self) {
+        while self.quick.len() >= MAX_QUICK
+            && let Some(oldest) = self.quick.iter().position(Quick::is_over)
+        {
+            self.quick.remove(oldest);
         }
     }
 

@@ -153,7 +153,12 @@ impl Pair {
 
     /// Delivers everything until both are silent.
     pub fn settle(&mut self) {
-        for _ in 0..200 {
+        self.settle_many(200);
+    }
+
+    /// The same where so many messages may be needed for it.
+    pub fn settle_many(&mut self, most: usize) {
+        for _ in 0..most {
             match (self.a.outbox.is_empty(), self.b.outbox.is_empty()) {
                 (false, _) => self.deliver(A),
                 (_, false) => self.deliver(B),
