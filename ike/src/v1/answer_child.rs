@@ -10,7 +10,7 @@ use super::exchange::{Answered, Digest, Quick, REMEMBERED, Repeat, Step};
 use super::handshake::NONCE_LEN;
 use super::ike_sa::{Of, Proof};
 use super::match_child::{Matched, Refused};
-use super::offer::{self};
+use super::offer;
 use super::responder::says_initial_contact;
 use super::wire::{Exchange, Header, Notify, NotifyType, Payload, Payloads, Sa};
 use super::{Connection, keys, lifetime};

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::exchange::Exchanges;
 use super::ike_sa::{IkeSa, Origin};
-use super::proof::{self};
+use super::proof;
 use super::request::{Request, wanted_group};
 use super::{Connection, Phase, nat};
 use crate::config::PeerConfig;
