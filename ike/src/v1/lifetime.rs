@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::offer::{OfferedLife, phase2_life};
-use super::wire::{Notify, NotifyType, Payload, Payloads, parse_attributes, write_attributes};
+use super::wire::{Attribute, Notify, NotifyType, Payload, Payloads, parse_attributes, write_attributes};
 use crate::config::Life;
 use crate::event::Limit;
 use crate::wire::numbers::ProtocolId;
@@ -21,18 +21,19 @@ pub(crate) fn limit_of(life: OfferedLife) -> Limit {
 
 /// What a RESPONDER-LIFETIME among these says.
 pub(crate) fn of_responder(payloads: Payloads<'_>) -> Limit {
-    let told = payloads.notifies().find(|notify| notify.kind == NotifyType::RESPONDER_LIFETIME);
-    let attributes = told.and_then(|notify| parse_attributes(&notify.data).ok());
-    attributes.map(|attributes| limit_of(OfferedLife::of_phase2(&attributes))).unwrap_or_default()
+    limit_of(OfferedLife::of_phase2(&told(payloads, |_| true)))
 }
 
 /// What a RESPONDER-LIFETIME in the last message of phase 1 says of the IKE_SA.
 pub(crate) fn of_phase1_responder(payloads: Payloads<'_>) -> OfferedLife {
-    let told = payloads
-        .notifies()
-        .find(|notify| notify.kind == NotifyType::RESPONDER_LIFETIME && notify.protocol == ProtocolId::IKE);
-    let attributes = told.and_then(|notify| parse_attributes(&notify.data).ok()).unwrap_or_default();
-    OfferedLife::of_phase1(&attributes)
+    OfferedLife::of_phase1(&told(payloads, |protocol| protocol == ProtocolId::IKE))
+}
+
+/// The attributes of the first RESPONDER-LIFETIME about such a protocol; none where there is none, or it cannot be read.
+fn told(payloads: Payloads<'_>, about: impl Fn(ProtocolId) -> bool) -> Vec<Attribute> {
+    let is_told = |notify: &&Notify| notify.kind == NotifyType::RESPONDER_LIFETIME && about(notify.protocol);
+    let told = payloads.notifies().find(is_told);
+    told.and_then(|notify| parse_attributes(&notify.data).ok()).unwrap_or_default()
 }
 
 /// RESPONDER-LIFETIME for a pair that we keep for less than what the peer offers.

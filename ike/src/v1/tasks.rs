@@ -160,7 +160,7 @@ impl Connection {
         self.quick.len() < MAX_QUICK || self.quick.iter().any(Quick::is_over)
     }
 
-    /// Forgets what has been over for the longest, where there is no room for another.
+    /// Forgets the oldest of what is over, where there is no room for another.
     pub(super) fn make_room_for_quick(&mut self) {
         while self.quick.len() >= MAX_QUICK
             && let Some(oldest) = self.quick.iter().position(Quick::is_over)

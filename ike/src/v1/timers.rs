@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::child::{Child, ChildState, Use};
-use super::exchange::{self, Quick};
+use super::exchange::Quick;
 use super::handshake::Step;
 use super::{Connection, Phase};
 use crate::event::{ChildEnd, Event, Transmit};
@@ -132,7 +132,7 @@ impl Connection {
     fn run_quick(&mut self, now: Instant, host: &mut dyn Host) {
         while let Some(at) = self.quick.iter().position(|q| q.due().is_some_and(|due| due <= now)) {
             let Some(quick) = self.quick.get_mut(at) else { return };
-            if matches!(quick.step, exchange::Step::Done(..)) {
+            if quick.is_over() {
                 self.quick.remove(at);
                 continue;
             }
