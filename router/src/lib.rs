@@ -44,6 +44,7 @@ mod path_mtu;
 pub mod policy;
 mod port;
 mod prefix;
+mod published;
 mod registry;
 mod router;
 mod shard;

@@ -23,6 +23,9 @@ pub struct Policy {
     rules: Vec<PolicyRule>,
 }
 
+/// The one without rules.
+pub(crate) static DEFAULT: Policy = Policy { rules: Vec::new() };
+
 /// One rule. An empty list matches everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyRule {

@@ -17,6 +17,7 @@ use crate::huge_pages::HugePages;
 use crate::limiter::TrafficLimits;
 use crate::model::{ChildSa, TenantId, TunnelConfig, TunnelId};
 use crate::policy::Policy;
+use crate::published::{Reading, settle};
 use crate::slots::SlotState;
 use crate::spis::Spis;
 use crate::sys::device_steering::MAX_NETWORKS;
@@ -171,6 +172,7 @@ impl Registry {
         }
         self.tenants.remove(&id);
         self.directory.remove(id);
+        settle();
         pairs
     }
 
@@ -201,12 +203,13 @@ impl Registry {
         let tenant = self.tenants.get_mut(&id).ok_or(RouterError::UnknownTenant(id))?;
         let holes = policy.bypassed_destinations();
         let routed = policy.routed();
-        let old = tenant.shared.set_policy(policy);
+        let before = tenant.shared.policy(&Reading::new()).routed();
+        tenant.shared.set_policy(policy);
         if let Some(wish) = &mut tenant.wish {
             // The new routes first, so that what is in both never has no user.
             wish.add_routes(&routed);
             wish.exclude(holes);
-            wish.remove_routes(&old.routed());
+            wish.remove_routes(&before);
         }
         Ok(())
     }

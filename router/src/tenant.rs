@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use esp::run::Joined;
@@ -11,7 +12,8 @@ use esp::run::Joined;
 use crate::forwarding::Forwarding;
 use crate::limiter::Limiters;
 use crate::model::TenantId;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
+use crate::published::{Published, Reading};
 use crate::sys::clear::ClearSocket;
 use crate::sys::device_steering::DeviceSteering;
 use crate::sys::prefetch::fetch;
@@ -26,12 +28,14 @@ pub(crate) struct Tenant {
     device: Option<Key>,
     /// Which tunnel a destination belongs to.
     pub(crate) forwarding: Forwarding,
-    /// What may leave, and how.
-    pub(crate) policy: ArcSwap<Policy>,
+    /// What may leave, and how. Nothing stands for the policy without rules, which most have.
+    policy: Published<Policy>,
     /// How much may pass.
     pub(crate) limiters: Limiters,
     /// The TUN device while it is there.
     attached: ArcSwapOption<Attached>,
+    /// What it can do besides packets one by one, for whoever asks with every packet; zero while there is none.
+    offload: AtomicU8,
     uplink: ArcSwap<UplinkStatus>,
     /// By which queue packets come from the device, while it is there and that can be said.
     steering: ArcSwapOption<DeviceSteering>,
@@ -76,25 +80,31 @@ impl Attached {
 impl Tenant {
     /// `device` is the one that the tenant is to have, with these addresses.
     pub(crate) fn new(id: TenantId, device: Option<Key>, addresses: Vec<IpAddr>) -> Self {
-        let (forwarding, policy, attached) =
-            (Forwarding::default(), ArcSwap::default(), ArcSwapOption::default());
+        let (forwarding, policy) = (Forwarding::default(), Published::default());
+        let (attached, offload) = (ArcSwapOption::default(), AtomicU8::new(0));
         let state = if device.is_some() { UplinkState::Pending } else { UplinkState::Up };
         let uplink = ArcSwap::from_pointee(UplinkStatus::new(state));
         let (limiters, steering) = (Limiters::default(), ArcSwapOption::default());
-        Self { id, device, forwarding, policy, limiters, attached, uplink, steering, addresses }
+        Self { id, device, forwarding, policy, limiters, attached, offload, uplink, steering, addresses }
     }
 
     /// Fetches what every packet reads of it besides itself.
     pub(crate) fn fetch_parts(&self) {
         self.forwarding.edition().fetch();
-        fetch(&**self.policy.load());
+        if let Some(policy) = self.policy.read(&Reading::new()) {
+            fetch(policy);
+        }
     }
 
-    /// Takes another policy, and gives the old one back.
-    pub(crate) fn set_policy(&self, policy: Policy) -> Arc<Policy> {
-        let old = self.policy.swap(Arc::new(policy));
+    /// What may leave, and how.
+    pub(crate) fn policy<'r>(&self, reading: &'r Reading) -> &'r Policy {
+        self.policy.read(reading).unwrap_or(&policy::DEFAULT)
+    }
+
+    /// Takes another policy.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.policy.publish((!policy.is_default()).then_some(policy));
         self.forwarding.edition().next();
-        old
     }
 
     /// How the uplink stands.
@@ -108,11 +118,14 @@ impl Tenant {
 
     /// Packets go to this device from now on.
     pub(crate) fn attach(&self, device: Arc<Attached>) {
+        let offload = device.offload as u8 + 1;
         self.attached.store(Some(device));
+        self.offload.store(offload, Ordering::Release);
     }
 
     /// Packets find no device from now on.
     pub(crate) fn detach(&self) {
+        self.offload.store(0, Ordering::Release);
         self.attached.store(None);
     }
 
@@ -162,7 +175,7 @@ impl Tenant {
 
     /// What the device can do besides packets one by one. `None` when there is none.
     pub(crate) fn offload(&self) -> Option<Offload> {
-        self.attached.load().as_ref().map(|device| device.offload)
+        Offload::ALL.get(usize::from(self.offload.load(Ordering::Acquire)).checked_sub(1)?).copied()
     }
 
     /// Writes one packet to the device. `None` when there is none. `aside`: its flow is not to be drawn to this shard.

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arc_swap::{ArcSwap, ArcSwapOption, Guard};
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::Route;
 use crate::prefix::mask;
+use crate::published::{Published, Reading};
 
 /// A prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -79,7 +79,7 @@ impl Bucket {
 /// One address family.
 #[derive(Default)]
 pub(super) struct Family {
-    buckets: ArcSwap<Buckets>,
+    buckets: Published<Buckets>,
     writer: Mutex<Writer>,
 }
 
@@ -88,7 +88,7 @@ pub(super) struct Buckets {
     /// The prefix lengths in use, the longest first. A tenant uses few, so a look-up is a few probes.
     lengths: SmallVec<[u8; 16]>,
     /// A power of two of them. Nothing where there is no entry.
-    buckets: Arc<[ArcSwapOption<Bucket>]>,
+    buckets: Arc<[Published<Bucket>]>,
     /// Keyed at random, so that nobody can choose networks that meet in one bucket.
     hasher: RandomState,
 }
@@ -112,8 +112,13 @@ impl Buckets {
     }
 
     /// Where a prefix is, if it is there.
-    pub(super) fn of(&self, key: Key) -> Option<&ArcSwapOption<Bucket>> {
+    pub(super) fn of(&self, key: Key) -> Option<&Published<Bucket>> {
         self.buckets.get(self.position(key))
+    }
+
+    /// The bucket where a prefix is, if it is there.
+    pub(super) fn bucket<'r>(&self, key: Key, reading: &'r Reading) -> Option<&'r Bucket> {
+        self.of(key)?.read(reading)
     }
 
     fn position(&self, key: Key) -> usize {
@@ -123,55 +128,63 @@ impl Buckets {
     /// Puts a changed copy of the key's bucket in its place, and returns what `change` does.
     fn change(&self, key: Key, change: impl FnOnce(&mut Bucket) -> bool) -> bool {
         let Some(cell) = self.of(key) else { return false };
-        let mut bucket = cell.load().as_deref().cloned().unwrap_or_default();
+        let mut bucket = cell.read(&Reading::new()).cloned().unwrap_or_default();
         let changed = change(&mut bucket);
-        cell.store((!bucket.0.is_empty()).then(|| Arc::new(bucket)));
+        cell.publish((!bucket.0.is_empty()).then_some(bucket));
         changed
     }
 
     /// So many buckets with the entries of these.
-    fn grown(&self, len: usize) -> Arc<[ArcSwapOption<Bucket>]> {
+    fn grown(&self, len: usize) -> Arc<[Published<Bucket>]> {
         let new = Self { lengths: SmallVec::new(), buckets: empty_buckets(len), hasher: self.hasher };
-        let mut grown = vec![Bucket::default(); len];
-        for entry in self.buckets.iter().filter_map(ArcSwapOption::load_full).flat_map(|old| old.0.clone()) {
+        let (mut grown, reading) = (vec![Bucket::default(); len], Reading::new());
+        for entry in self.buckets.iter().filter_map(|cell| cell.read(&reading)).flat_map(|old| old.0.clone())
+        {
             if let Some(bucket) = grown.get_mut(new.position(entry.key)) {
                 bucket.0.push(entry);
             }
         }
         for (cell, bucket) in new.buckets.iter().zip(grown) {
-            cell.store((!bucket.0.is_empty()).then(|| Arc::new(bucket)));
+            cell.publish((!bucket.0.is_empty()).then_some(bucket));
         }
         new.buckets
     }
 }
 
 impl Family {
-    pub(super) fn buckets(&self) -> Guard<Arc<Buckets>> {
-        self.buckets.load()
+    /// What a look-up reads; `None` before the first route.
+    pub(super) fn buckets<'r>(&self, reading: &'r Reading) -> Option<&'r Buckets> {
+        self.buckets.read(reading)
     }
 
     pub(super) fn add(&self, key: Key, route: &Arc<Route>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.buckets.load().change(key, |bucket| bucket.enter(key, route)) {
+        let reading = Reading::new();
+        if self.buckets(&reading).is_none() {
+            self.buckets.publish(Some(Buckets::default()));
+        }
+        let Some(buckets) = self.buckets(&reading) else { return };
+        if buckets.change(key, |bucket| bucket.enter(key, route)) {
             *writer.counts.entry(key.length).or_default() += 1;
-            self.reshape(&writer);
+            self.reshape(buckets, &writer);
         }
     }
 
     pub(super) fn remove(&self, key: Key, route: &Arc<Route>) {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.buckets.load().change(key, |bucket| bucket.strike(key, route)) {
+        let reading = Reading::new();
+        let Some(buckets) = self.buckets(&reading) else { return };
+        if buckets.change(key, |bucket| bucket.strike(key, route)) {
             if let Some(count) = writer.counts.get_mut(&key.length) {
                 *count -= 1;
             }
             writer.counts.retain(|_, count| *count > 0);
-            self.reshape(&writer);
+            self.reshape(buckets, &writer);
         }
     }
 
     /// Keeps the list of lengths, and enough buckets that they stay small.
-    fn reshape(&self, writer: &Writer) {
-        let old = self.buckets.load();
+    fn reshape(&self, old: &Buckets, writer: &Writer) {
         let lengths: SmallVec<[u8; 16]> = writer.counts.keys().rev().copied().collect();
         let (entries, len): (usize, usize) = (writer.counts.values().sum(), old.buckets.len());
         let crowded = entries > len * ENTRIES_PER_BUCKET && len < MAX_BUCKETS;
@@ -179,7 +192,7 @@ impl Family {
             return;
         }
         let buckets = if crowded { old.grown((len * GROWTH).min(MAX_BUCKETS)) } else { old.buckets.clone() };
-        self.buckets.store(Arc::new(Buckets { lengths, buckets, hasher: old.hasher }));
+        self.buckets.publish(Some(Buckets { lengths, buckets, hasher: old.hasher }));
     }
 }
 
@@ -190,11 +203,12 @@ const GROWTH: usize = 4;
 /// A million entries of one tenant, as many as a shard has SPIs; beyond it buckets grow.
 const MAX_BUCKETS: usize = 1 << 19;
 
-fn empty_buckets(count: usize) -> Arc<[ArcSwapOption<Bucket>]> {
-    (0..count).map(|_| ArcSwapOption::default()).collect()
+fn empty_buckets(count: usize) -> Arc<[Published<Bucket>]> {
+    (0..count).map(|_| Published::default()).collect()
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::edition::Edition;
@@ -210,9 +224,10 @@ mod tests {
         Key::new(u128::from(number) << 104, 24)
     }
 
-    /// What a look-up among a million tunnels reads comes from memory, line by line of 64 octets; the two in front are those of the counts.
+    /// What a look-up among a million tunnels reads comes from memory, line by line of 64 octets; a bucket has two words behind it, the others their counts in front.
     #[test]
     fn what_a_look_up_reads_is_a_few_lines() {
+        /// As many in either case.
         const COUNTS: usize = 2 * size_of::<usize>();
         assert!(COUNTS + size_of::<Bucket>() <= 2 * 64);
         assert!(COUNTS + size_of::<Route>() <= 2 * 64);
@@ -224,16 +239,19 @@ mod tests {
         let (family, route) = (Family::default(), route());
         for number in 0..5000 {
             family.add(key(number), &route);
-            let buckets = family.buckets();
+            let reading = Reading::new();
+            let buckets = family.buckets(&reading).unwrap();
             assert!(buckets.buckets.len() * ENTRIES_PER_BUCKET > number as usize);
             assert!(buckets.buckets.len() <= (number as usize + 1) * GROWTH);
         }
         for number in 0..5000 {
             family.remove(key(number), &route);
         }
-        let buckets = family.buckets();
+        let reading = Reading::new();
+        let buckets = family.buckets(&reading).unwrap();
         assert!(buckets.lengths().is_empty());
-        assert!(buckets.buckets.iter().all(|cell| cell.load().is_none()), "nothing is left of any");
+        let mut cells = buckets.buckets.iter();
+        assert!(cells.all(|cell| cell.read(&reading).is_none()), "nothing is left of any");
     }
 
     #[test]
@@ -243,7 +261,8 @@ mod tests {
             family.add(key(7), route);
         }
         let routes = || {
-            let bucket = family.buckets().of(key(7)).and_then(ArcSwapOption::load_full);
+            let reading = Reading::new();
+            let bucket = family.buckets(&reading).and_then(|buckets| buckets.bucket(key(7), &reading));
             bucket.and_then(|bucket| bucket.get(key(7)).map(<[_]>::to_vec)).unwrap_or_default()
         };
         assert!(

@@ -10,7 +10,6 @@ mod route;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use esp::Spi;
 use esp::ip::PacketInfo;
 
@@ -20,6 +19,7 @@ use crate::edition::Edition;
 use crate::model::TunnelId;
 use crate::policy::Tunnels;
 use crate::prefix::{key_of, prefixes};
+use crate::published::Reading;
 use crate::sys::prefetch::fetch;
 use crate::tunnel::Tunnel;
 use family::{Family, Key};
@@ -97,12 +97,12 @@ impl Forwarding {
         tunnels: &Tunnels,
         leave_out: Option<TunnelId>,
     ) -> Option<Target> {
-        let buckets = self.family(packet.destination.is_ipv4()).buckets();
+        let reading = Reading::new();
+        let buckets = self.family(packet.destination.is_ipv4()).buckets(&reading)?;
         let address = key_of(packet.destination);
         buckets.lengths().iter().find_map(|&length| {
             let key = Key::new(address, length);
-            let bucket = buckets.of(key)?.load();
-            bucket.as_ref()?.get(key)?.iter().find_map(|route| {
+            buckets.bucket(key, &reading)?.get(key)?.iter().find_map(|route| {
                 let current = route.tunnel.pair_for(shard);
                 if current.is_none() && !route.declared
                     || leave_out == Some(route.tunnel.id)
@@ -121,18 +121,19 @@ impl Forwarding {
 
     /// Who has this very prefix.
     pub(crate) fn holder(&self, v4: bool, address: u128, length: u8) -> Holder {
-        let (buckets, key) = (self.family(v4).buckets(), Key::new(address, length));
-        let bucket = buckets.of(key).and_then(ArcSwapOption::load_full);
-        let Some(routes) = bucket.as_ref().and_then(|bucket| bucket.get(key)) else { return Holder::Nobody };
+        let (reading, key) = (Reading::new(), Key::new(address, length));
+        let bucket = self.family(v4).buckets(&reading).and_then(|buckets| buckets.bucket(key, &reading));
+        let Some(routes) = bucket.and_then(|bucket| bucket.get(key)) else { return Holder::Nobody };
         routes.iter().find_map(|route| route.tunnel.pair()).map_or(Holder::Down, Holder::Pair)
     }
 
     /// Fetches what [`Forwarding::lookup`] for such a packet is going to read at this step, if all before has been fetched. Nothing comes
     /// of it but time.
     pub(crate) fn fetch(&self, step: Step, packet: &PacketInfo) {
-        let buckets = self.family(packet.destination.is_ipv4()).buckets();
+        let reading = Reading::new();
+        let Some(buckets) = self.family(packet.destination.is_ipv4()).buckets(&reading) else { return };
         if step == Step::Buckets {
-            return fetch(&**buckets);
+            return fetch(buckets);
         }
         let address = key_of(packet.destination);
         for &length in buckets.lengths().iter().take(LENGTHS_AHEAD) {
@@ -142,8 +143,7 @@ impl Forwarding {
                 fetch(cell);
                 continue;
             }
-            let bucket = cell.load();
-            let Some(bucket) = bucket.as_deref() else { continue };
+            let Some(bucket) = cell.read(&reading) else { continue };
             if step == Step::Bucket {
                 fetch(bucket);
                 continue;

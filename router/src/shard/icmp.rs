@@ -19,6 +19,7 @@ use super::route::Way;
 use crate::came_from::CameFrom;
 use crate::counters::Counter;
 use crate::model::TunnelId;
+use crate::published::Reading;
 use crate::tenant::Tenant;
 
 /// Which way a packet was going on the pair that it met its end on.
@@ -114,8 +115,9 @@ fn way_back(
         }
         Met::Leaving(_) => Some(tunnel),
     };
-    let policy = tenant.policy.load();
-    let by = |source| Way::onwards(shard, tenant, &policy, &as_packet(error, source, info), leave_out);
+    let reading = Reading::new();
+    let policy = tenant.policy(&reading);
+    let by = |source| Way::onwards(shard, tenant, policy, &as_packet(error, source, info), leave_out);
     let own = tenant.address_for(info.source);
     match by(info.destination) {
         // The kernel behind the device takes nothing from what is its own address.

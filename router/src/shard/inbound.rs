@@ -18,6 +18,7 @@ use crate::handoff::Task;
 use crate::model::{TenantId, TunnelId};
 use crate::options::{DSCP, Encapsulation};
 use crate::port::Origin;
+use crate::published::Reading;
 
 /// A packet that was opened where it stands, and has not been asked yet where it goes.
 pub(super) struct Arrived {
@@ -155,7 +156,8 @@ impl Core {
         // What it stands for is judged below. Rules about errors themselves are for it all the same.
         if opened.stands_for
             && let Some(own) = ip::parse(inner)
-            && let policy = sa.tenant.policy.load()
+            && let reading = Reading::new()
+            && let policy = sa.tenant.policy(&reading)
             && (policy.discards_inbound(&own) || policy.discards(&own))
         {
             sa.count_drop(Counter::PolicyDiscard.name());
@@ -209,11 +211,13 @@ impl Core {
         // No rule and no tunnel is for an error itself: it is for what it stands for, if no rule is against it.
         let is_open = match &way {
             None => {
-                let policy = sa.tenant.policy.load();
+                let reading = Reading::new();
+                let policy = sa.tenant.policy(&reading);
                 !policy.is_about_inbound(&info) && !policy.discards(&info)
             }
             Some(way) => {
-                way.as_ref().is_some_and(Way::is_for_nothing) && !sa.tenant.policy.load().discards(&info)
+                way.as_ref().is_some_and(Way::is_for_nothing)
+                    && !sa.tenant.policy(&Reading::new()).discards(&info)
             }
         };
         if is_open

@@ -7,6 +7,7 @@ use super::route::Way;
 use super::sa::Sa;
 use crate::counters::Counter;
 use crate::model::TunnelId;
+use crate::published::Reading;
 
 /// The last packet that the policy and the routes had an answer for.
 #[derive(Default)]
@@ -77,12 +78,13 @@ impl Sa {
         if let Some(known) = self.last_flow.find(edition, packet) {
             return Some(known);
         }
-        let policy = self.tenant.policy.load();
+        let reading = Reading::new();
+        let policy = self.tenant.policy(&reading);
         if !policy.is_default() && !policy.admits(packet, self.tunnel_id) {
             return None;
         }
         let shard = usize::from(self.spi().shard());
-        let way = Way::onwards(shard, &self.tenant, &policy, packet, Some(self.tunnel_id));
+        let way = Way::onwards(shard, &self.tenant, policy, packet, Some(self.tunnel_id));
         self.last_flow.keep(edition, packet, way.as_ref());
         Some(way)
     }

@@ -30,6 +30,7 @@ use crate::options::Encapsulation;
 use crate::path_mtu::PathMtu;
 use crate::policy::Tunnels;
 use crate::port::{Listener, Origin, Path, TOGETHER};
+use crate::published::Reading;
 use crate::registry::{Listing, Registry};
 use crate::shard_port::ShardPort;
 use crate::slots::Slots;
@@ -155,7 +156,7 @@ impl MemoryShard {
 
     /// Datagrams as they come from a socket, so many at a time as one call brings.
     pub fn receive_batches(&mut self, datagrams: &mut [Vec<u8>], from: SocketAddr) {
-        let origin = self.origin(from);
+        let (_turn, origin) = (Reading::new(), self.origin(from));
         for some in datagrams.chunks_mut(TOGETHER) {
             let mut group = std::array::from_fn::<_, TOGETHER, _>(|_| (<&mut [u8]>::default(), origin));
             let count = some.len();

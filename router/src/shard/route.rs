@@ -11,6 +11,7 @@ use crate::counters::Counter;
 use crate::forwarding::Target;
 use crate::model::{RouterEvent, TenantId, TunnelId};
 use crate::policy::{Policy, PolicyAction, Tunnels, Verdict};
+use crate::published::Reading;
 use crate::tenant::Tenant;
 use crate::tunnel::{Tunnel, Up};
 
@@ -68,13 +69,14 @@ impl Way {
         packet: &[u8],
         info: &mut PacketInfo,
     ) -> Self {
-        let (policy, leave_out) = (tenant.policy.load(), from.tunnel());
-        let way = Self::find(shard, tenant, &policy, info, leave_out);
+        let reading = Reading::new();
+        let (policy, leave_out) = (tenant.policy(&reading), from.tunnel());
+        let way = Self::find(shard, tenant, policy, info, leave_out);
         if way.is_for_nothing()
             && let Some(stands_for) = esp::returning(packet, info)
             && !policy.discards(info)
             && let other @ (Self::Pair(..) | Self::Elsewhere(..)) =
-                Self::find(shard, tenant, &policy, &stands_for, leave_out)
+                Self::find(shard, tenant, policy, &stands_for, leave_out)
         {
             *info = stands_for;
             return other;

@@ -13,6 +13,7 @@ use super::core::{Core, ThreadCommand};
 use super::run::packets;
 use crate::counters::Counter;
 use crate::port::{JOINED_MAX, ReceiveBuffers};
+use crate::published::Reading;
 use crate::shard_port::{RawPort, ShardPort};
 use crate::sys::receive::BUFFERS;
 use crate::sys::tun::Offload;
@@ -109,6 +110,8 @@ impl Shard {
 
     /// One round: a batch from every source, then everything is sent.
     fn turn(&mut self) -> Left {
+        // All that packets of this turn read is read within this.
+        let _reading = Reading::new();
         let mut left = Left::default();
         self.core.now = Instant::now();
         left.packets |= self.receive_all();

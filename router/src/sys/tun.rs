@@ -26,6 +26,11 @@ pub(crate) enum Offload {
     TcpAndUdp,
 }
 
+impl Offload {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 3] = [Self::None, Self::Tcp, Self::TcpAndUdp];
+}
+
 /// Opens `queues` queues of the device `name`, creating it in the namespace of the calling thread, with as much offload as the
 /// kernel has or with none. The device lives as long as its queues are open. `ResourceBusy` when there is an interface of this
 /// name: its queues are somebody else's.
