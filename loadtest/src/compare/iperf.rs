@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::lab::{Lab, LabError, run};
+use super::lab::{About as _, Lab, LabError, run};
 
 /// What a measurement may take beside its time: to connect, and to say what it has come to. Over a path that has died TCP alone would
 /// go on trying for a quarter of an hour.
@@ -30,12 +30,33 @@ pub(crate) fn version() -> Result<String, LabError> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
+/// The congestion control to measure with: the one that is asked for, or else the system's. Ratios between programs differ by it as far as by
+/// anything else: where it waits between packets, as BBR does, whoever is fast waits.
+pub(crate) fn congestion(asked: Option<&str>) -> Result<String, LabError> {
+    let read = |name: &str| {
+        let file = format!("/proc/sys/net/ipv4/{name}");
+        std::fs::read_to_string(&file).map(|text| text.trim().to_owned()).about(file)
+    };
+    match asked {
+        None => read("tcp_congestion_control"),
+        Some(asked) => chosen(asked, &read("tcp_available_congestion_control")?).map_err(LabError::Argument),
+    }
+}
+
+fn chosen(asked: &str, available: &str) -> Result<String, String> {
+    let known = || available.split_whitespace();
+    known().find(|name| *name == asked).map(str::to_owned).ok_or_else(|| {
+        let names = known().collect::<Vec<_>>().join(", ");
+        format!("--congestion {asked}: expected one that the kernel has: {names}; others are modules: modprobe tcp_{asked}")
+    })
+}
+
 /// So many streams for so long from the first side to the second.
 pub(crate) fn tcp(
     lab: &Lab,
     [near, far]: [IpAddr; 2],
     streams: u32,
-    time: Duration,
+    (time, congestion): (Duration, Option<&str>),
 ) -> Result<Tcp, LabError> {
     let (near, far) = (near.to_string(), far.to_string());
     let folder = lab.folder("iperf3")?;
@@ -46,7 +67,8 @@ pub(crate) fn tcp(
     })?;
     let limit = time + SLACK;
     let (time, streams) = (time.as_secs().max(1).to_string(), streams.to_string());
-    let words = ["-c", &far, "-B", &near, "-J", "-t", &time, "-P", &streams];
+    let mut words = vec!["-c", &far, "-B", &near, "-J", "-t", &time, "-P", &streams];
+    words.extend(congestion.into_iter().flat_map(|name| ["-C", name]));
     let text = lab.run_to(0, "iperf3", &words, &[0], limit)?;
     let outcome = parse(&text).map_err(|error| LabError::Program("iperf3".to_owned(), error))?;
     // It ends with this value, whether it has noticed the end of the measurement or not.
@@ -71,6 +93,14 @@ fn parse(text: &str) -> Result<Tcp, String> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_congestion_control_is_one_that_the_kernel_has() {
+        assert_eq!(chosen("cubic", "reno bbr cubic\n").unwrap(), "cubic");
+        let error = chosen("cub", "reno cubic").unwrap_err();
+        assert!(error.contains("--congestion cub:") && error.contains("reno, cubic"), "{error}");
+        assert!(!congestion(None).unwrap().is_empty());
+    }
 
     #[test]
     fn what_iperf3_says_is_read() {

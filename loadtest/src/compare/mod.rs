@@ -60,6 +60,9 @@ pub struct Arguments {
     /// Of the contestants that have a choice
     #[arg(long, value_enum, default_value_t = Cipher::Aes128gcm16)]
     cipher: Cipher,
+    /// Congestion control of TCP [default: the system's]
+    #[arg(long, value_name = "NAME")]
+    congestion: Option<String>,
     /// SAs of Culvert's tunnel at the same time: `resourceSas` of its child
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64), value_name = "N")]
     resource_sas: u8,

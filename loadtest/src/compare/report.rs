@@ -163,7 +163,7 @@ fn object(results: &Results, arguments: &Arguments, rows: &[Row]) -> Value {
         "settings": {
             "rounds": arguments.rounds, "seconds": arguments.secs.as_secs(), "size": arguments.size(),
             "mtu": arguments.mtu, "ipv6": arguments.ipv6, "cipher": arguments.cipher.name(),
-            "resourceSas": arguments.resource_sas,
+            "resourceSas": arguments.resource_sas, "congestion": arguments.congestion,
             "tunnels": arguments.tunnels, "tunnelsIkev1": Kind::Ikev1.tunnels(arguments.tunnels),
         },
         "versions": text(&results.versions),

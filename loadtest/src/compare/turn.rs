@@ -135,9 +135,13 @@ pub(crate) fn all(arguments: &Arguments, stop: &Arc<AtomicBool>) -> Result<bool,
         // At once, and not in some ten minutes.
         let _ = writeln!(std::io::stderr(), "{} is left out: {hint}", name.text());
     }
+    let mut arguments = arguments.clone();
     if does(What::Tcp) {
-        results.iperf = Some(iperf::version()?);
+        let congestion = iperf::congestion(arguments.congestion.as_deref())?;
+        results.iperf = Some(format!("{}, congestion control {congestion}", iperf::version()?));
+        arguments.congestion = Some(congestion);
     }
+    let arguments = &arguments;
     let by_ping = [Name::Culvert, Name::Strongswan];
     if does(What::Ping) || paths && here.iter().any(|(name, _)| by_ping.contains(name)) {
         contestants::is_installed("ping", "iputils-ping")?;
@@ -224,11 +228,12 @@ fn measure(
     if does(What::Tcp) {
         tell("TCP x1");
         let before = usage(pair);
-        let tcp = iperf::tcp(lab, pair.inner, 1, arguments.secs)?;
+        let how = (arguments.secs, arguments.congestion.as_deref());
+        let tcp = iperf::tcp(lab, pair.inner, 1, how)?;
         cpu = before.and_then(|before| Ok(per_gigabyte(&before, &usage(pair)?, tcp.octets)));
         turn.tcp1 = Some(tcp);
         tell("TCP x4");
-        turn.tcp4 = Some(iperf::tcp(lab, pair.inner, 4, arguments.secs)?);
+        turn.tcp4 = Some(iperf::tcp(lab, pair.inner, 4, how)?);
     }
     if does(What::Udp) {
         tell("UDP");
@@ -391,6 +396,7 @@ mod tests {
         assert!(why.contains("--boringtun: boringtun: ") && why.contains("cargo install"), "{why}");
         assert!(refused("--only raw --what handshakes").contains("--what"));
         assert!(refused("--only raw --mtu 1420 --ipv6").contains("at most 1418"));
+        assert!(refused("--only raw --what tcp --congestion nobody").contains("--congestion nobody"));
         let nowhere = "--what handshakes --culvertd /nowhere --charon /nowhere";
         assert!(refused(nowhere).contains("nobody"), "{}", refused(nowhere));
     }
