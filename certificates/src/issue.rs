@@ -33,6 +33,10 @@ pub enum KeyKind {
 impl KeyKind {
     /// ECDSA by P-256, the cheapest to make and to sign with.
     pub const P256: Self = Self::Ec(Nid::X9_62_PRIME256V1);
+    /// ECDSA by P-384.
+    pub const P384: Self = Self::Ec(Nid::SECP384R1);
+    /// ECDSA by P-521.
+    pub const P521: Self = Self::Ec(Nid::SECP521R1);
 
     fn make(self) -> Result<PKey<Private>, ErrorStack> {
         match self {

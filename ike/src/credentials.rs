@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::crypto::CryptoError;
 use crate::crypto::signature::Scheme;
+use crate::crypto::{CryptoError, ecdsa};
 use crate::identity::Identity;
 use crate::wire::numbers::AuthMethod;
 
@@ -63,11 +63,13 @@ pub enum Way {
 }
 
 impl Way {
-    /// That of a method of AUTH, if it is one of them. The methods that sign without saying how are not: what most have of them is SHA-1.
+    /// That of a method of AUTH, if it is one of them. The methods of RSA and DSS that sign without saying how are not: what most have of them is
+    /// SHA-1. Those of ECDSA have a hash each.
     pub(crate) const fn of(method: AuthMethod) -> Option<Self> {
         match method {
             AuthMethod::SHARED_KEY => Some(Self::Psk),
             AuthMethod::DIGITAL_SIGNATURE => Some(Self::Certificate),
+            _ if ecdsa::scheme_of(method).is_some() => Some(Self::Certificate),
             _ => None,
         }
     }

@@ -69,6 +69,38 @@ fn each_kind_of_key_is_believed_on_either_side_whoever_begins() {
     }
 }
 
+/// charon neither makes nor takes signatures that name their form: by ECDSA there is what went before, and of RSA nothing is taken.
+#[test]
+fn a_peer_from_before_rfc_7427_has_signatures_of_ecdsa() {
+    for (kind, we_begin) in [
+        (KeyKind::P256, false),
+        (KeyKind::P384, true),
+        (KeyKind::P521, false),
+        (KeyKind::P521, true),
+        (KeyKind::Rsa(2048), false),
+    ] {
+        let Some(pair) = Pair::open_with("signature_authentication = no") else { return };
+        let authority = Authority::new("authority").unwrap();
+        let trusted = text(authority.to_pem().unwrap());
+        pair.charon.holds(&text(issue(&authority, "left.example", kind).to_pem().unwrap()), &trusted);
+        pair.charon.load_text(&charon_text(""));
+        let ours = peer(&issue(&authority, "right.example", kind), trusted);
+        pair.culvertd.peer(&Peer { start: we_begin, ..ours });
+        if let KeyKind::Rsa(_) = kind {
+            assert!(!pair.charon.initiate(&Connection::usual().child()).ok);
+            let told = || pair.culvertd.json(&["explain", "acme/left"])["attempts"].to_string();
+            until("it is told", told, |told| told.contains("RSA_SIGNATURE"));
+            continue;
+        }
+        if !we_begin {
+            let said = pair.charon.initiate(&Connection::usual().child());
+            assert!(said.ok, "{kind:?}: {}\n{}", said.text, pair.charon.log());
+        }
+        carries(&pair);
+        assert!(pair.charon.log().contains("with ECDSA"), "{}", pair.charon.log());
+    }
+}
+
 /// Chains on both sides that only together with what is sent lead to the root, in messages that take fragments, and by RSASSA-PSS.
 #[test]
 fn what_is_between_a_certificate_and_the_root_is_sent() {

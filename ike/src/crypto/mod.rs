@@ -8,6 +8,7 @@ pub mod dh;
 #[cfg(culvert_fuzz)]
 #[path = "toy_dh.rs"]
 pub mod dh;
+pub(crate) mod ecdsa;
 pub mod keys;
 pub mod prf;
 pub mod signature;

@@ -25,12 +25,7 @@ pub(super) fn method(id: &Identity, method: Option<AuthMethod>) -> Vec<String> {
     )];
     match method {
         Some(AuthMethod::SHARED_KEY) => advice.push("here: or auth.psk for that peer".to_owned()),
-        Some(
-            AuthMethod::RSA_SIGNATURE
-            | AuthMethod::ECDSA_SHA256_P256
-            | AuthMethod::ECDSA_SHA384_P384
-            | AuthMethod::ECDSA_SHA512_P521,
-        ) => advice.push(
+        Some(AuthMethod::RSA_SIGNATURE) => advice.push(
             "there: its certificate will do, but let it sign by RFC 7427 (in strongSwan: signature_authentication = yes), which \
              names the hash"
                 .to_owned(),
@@ -81,6 +76,7 @@ pub(super) fn no_signature(ours: &str, announced: bool) -> Vec<String> {
     } else {
         vec![
             "there: allow signatures of RFC 7427 (in strongSwan: signature_authentication = yes)".to_owned(),
+            "here: or a key of ECDSA, with its certificate, whose signatures are older than that".to_owned(),
             "either side: or a pre-shared key".to_owned(),
         ]
     }

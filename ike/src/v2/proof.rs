@@ -1,12 +1,14 @@
 //! How each side of IKE_AUTH proves who it is (RFC 7296 section 2.15): with the pre-shared key, or with a certificate and a signature that
-//! names its own form (RFC 7427).
+//! names its own form (RFC 7427) or, by ECDSA, has the form that went before (RFC 4754).
+
+use std::borrow::Cow;
 
 use zeroize::Zeroizing;
 
 use crate::credentials::{Auth, CertificateFault, Certificates, KeyHash, Signed};
-use crate::crypto::auth;
 use crate::crypto::prf::Prf;
 use crate::crypto::signature::{HASHES, Scheme};
+use crate::crypto::{auth, ecdsa};
 use crate::failure::Failure;
 use crate::wire::message::Payloads;
 use crate::wire::numbers::{AuthMethod, NotifyType, PayloadType};
@@ -54,13 +56,18 @@ impl Covered<'_> {
             }
             Auth::Certificates(ours) => {
                 let schemes = ours.schemes();
-                let scheme = schemes.iter().find(|scheme| hashes.contains(&scheme.hash()));
-                let scheme = *scheme.ok_or_else(|| {
+                let named = schemes.iter().find(|scheme| hashes.contains(&scheme.hash()));
+                let (method, data) = if let Some(&scheme) = named {
+                    let signature = ours.sign(scheme, &self.octets()?)?;
+                    (AuthMethod::DIGITAL_SIGNATURE, written(scheme, &signature))
+                } else if let Some((scheme, method)) = before(schemes) {
+                    let signature = ours.sign(scheme, &self.octets()?)?;
+                    (method, ecdsa::written(method, &signature)?)
+                } else {
                     let ours = schemes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-                    Failure::NoSignature { ours, announced: !hashes.is_empty() }
-                })?;
-                let data = written(scheme, &ours.sign(scheme, &self.octets()?)?);
-                Ok(Payload::Auth { method: AuthMethod::DIGITAL_SIGNATURE, data: Zeroizing::new(data) })
+                    return Err(Failure::NoSignature { ours, announced: !hashes.is_empty() });
+                };
+                Ok(Payload::Auth { method, data: Zeroizing::new(data) })
             }
         }
     }
@@ -75,10 +82,10 @@ impl Covered<'_> {
                 let same = auth::equal(&expected, value.unwrap_or_default());
                 same.then_some(()).ok_or_else(|| Failure::Authentication { id: id.cut() })
             }
-            (Auth::Certificates(ours), Some(AuthMethod::DIGITAL_SIGNATURE)) => {
+            (Auth::Certificates(ours), Some(method)) if by.takes(method) => {
                 let octets = self.octets()?;
                 let value = value.unwrap_or_default();
-                self.signed(&**ours, payloads, &octets, value)
+                self.signed(&**ours, payloads, &octets, (method, value))
                     .map_err(|fault| Failure::Certificate { id: id.cut(), fault })
             }
             (_, method) => Err(Failure::AuthMethod { id: id.cut(), method, configured: by.way() }),
@@ -90,9 +97,16 @@ impl Covered<'_> {
         by: &dyn Certificates,
         payloads: Payloads<'_>,
         octets: &[u8],
-        value: &[u8],
+        (method, value): (AuthMethod, &[u8]),
     ) -> Result<(), CertificateFault> {
-        let (scheme, signature) = read(value).ok_or(CertificateFault::Scheme)?;
+        let (scheme, signature) = match ecdsa::scheme_of(method) {
+            None => {
+                let (scheme, signature) = read(value).ok_or(CertificateFault::Scheme)?;
+                (scheme, Cow::Borrowed(signature))
+            }
+            Some(scheme) => (scheme, Cow::Owned(ecdsa::read(method, value).ok_or(CertificateFault::Forged)?)),
+        };
+        let signature = &*signature;
         let chain = chain(payloads);
         match (chain.as_slice(), payloads.count(PayloadType::CERT)) {
             ([], 0) => Err(CertificateFault::Missing),
@@ -100,6 +114,12 @@ impl Covered<'_> {
             (chain, _) => by.verify(&Signed { chain, id: &self.id.id, scheme, octets, signature }),
         }
     }
+}
+
+/// How we sign for a peer that does not know signatures that name their form, or none of ours, where there is a way.
+fn before(schemes: &[Scheme]) -> Option<(Scheme, AuthMethod)> {
+    let first = *schemes.first()?;
+    Some((first, ecdsa::method_of(first)?))
 }
 
 /// The value of AUTH with method 14 (RFC 7427 section 3).
@@ -155,8 +175,21 @@ pub(crate) fn announced(payloads: Payloads<'_>) -> Vec<u16> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use std::sync::Arc;
+
+    use openssl::bn::{BigNum, BigNumContext};
+    use openssl::ec::{EcGroup, EcKey, EcPoint};
+    use openssl::hash::MessageDigest;
+    use openssl::nid::Nid;
+    use openssl::pkey::{PKey, Private};
+    use openssl::sign::{Signer, Verifier};
+
     use super::*;
+    use crate::Identity;
+    use crate::crypto::CryptoError;
+    use crate::crypto::prf::HmacHash;
     use crate::crypto::signature::Hash;
 
     #[test]
@@ -167,6 +200,79 @@ mod tests {
         assert_eq!(read(&[]), None);
         assert_eq!(read(&[255, 0x30]), None);
         assert_eq!(read(&[0]), None);
+    }
+
+    fn key() -> PKey<Private> {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let number = BigNum::from_u32(424_242).unwrap();
+        let mut point = EcPoint::new(&group).unwrap();
+        point.mul_generator2(&group, &number, &mut BigNumContext::new().unwrap()).unwrap();
+        PKey::from_ec_key(EcKey::from_private_components(&group, &number, &point).unwrap()).unwrap()
+    }
+
+    /// A key of P-256, which is believed wherever it has signed.
+    #[derive(Debug)]
+    struct Key(PKey<Private>, Vec<Vec<u8>>);
+
+    impl Certificates for Key {
+        fn chain(&self) -> &[Vec<u8>] {
+            &self.1
+        }
+
+        fn authorities(&self) -> &[KeyHash] {
+            &[]
+        }
+
+        fn schemes(&self) -> &[Scheme] {
+            &[Scheme::Ecdsa(Hash::Sha256), Scheme::Ecdsa(Hash::Sha512)]
+        }
+
+        fn sign(&self, _: Scheme, octets: &[u8]) -> Result<Vec<u8>, CryptoError> {
+            Ok(Signer::new(MessageDigest::sha256(), &self.0)?.sign_oneshot_to_vec(octets)?)
+        }
+
+        fn verify(&self, signed: &Signed<'_>) -> Result<(), CertificateFault> {
+            let by = Verifier::new(MessageDigest::sha256(), &self.0);
+            let is_by = by.and_then(|mut by| by.verify_oneshot(signed.signature, signed.octets));
+            let fits = signed.scheme == Scheme::Ecdsa(Hash::Sha256) && is_by.unwrap_or(false);
+            fits.then_some(()).ok_or(CertificateFault::Forged)
+        }
+    }
+
+    /// Who does not say which hashes it knows is from before RFC 7427, and so is who knows none of ours.
+    #[test]
+    fn for_who_knows_no_signatures_that_name_their_form_there_are_those_of_ecdsa() {
+        let by = Auth::Certificates(Arc::new(Key(key(), vec![vec![1]])));
+        let id = Identification::from("left.example".parse::<Identity>().unwrap());
+        let prf = Prf::Hmac(HmacHash::Sha256);
+        let covered = Covered { prf, first: b"first", nonce: b"nonce", sk_p: &[7; 32], id: &id };
+        let other = Covered { nonce: b"another", ..covered };
+        for (hashes, wanted) in [
+            (&[][..], AuthMethod::ECDSA_SHA256_P256),
+            (&[1], AuthMethod::ECDSA_SHA256_P256),
+            (&[1, 2], AuthMethod::DIGITAL_SIGNATURE),
+        ] {
+            let auth = covered.prove(&by, hashes).unwrap();
+            let Payload::Auth { method, data } = &auth else { unreachable!() };
+            assert_eq!((*method, data.len() == 64), (wanted, wanted == AuthMethod::ECDSA_SHA256_P256));
+            let message = [certificates(&by).remove(0), auth];
+            assert!(covered.check(&by, Payloads(&message)).is_ok());
+            assert!(matches!(other.check(&by, Payloads(&message)), Err(Failure::Certificate { .. })));
+        }
+        // One that is cut off, of another curve, or by a key of RSA.
+        let [certificate, auth] = [certificates(&by).remove(0), covered.prove(&by, &[]).unwrap()];
+        let Payload::Auth { data, .. } = auth else { unreachable!() };
+        for (method, len) in [(AuthMethod::ECDSA_SHA256_P256, 63), (AuthMethod::ECDSA_SHA384_P384, 64)] {
+            let auth = Payload::Auth { method, data: Zeroizing::new(data[..len].to_vec()) };
+            let fault = covered.check(&by, Payloads(&[certificate.clone(), auth]));
+            assert!(
+                matches!(fault, Err(Failure::Certificate { fault: CertificateFault::Forged, .. })),
+                "{fault:?}"
+            );
+        }
+        let auth = Payload::Auth { method: AuthMethod::RSA_SIGNATURE, data };
+        let fault = covered.check(&by, Payloads(&[certificate, auth]));
+        assert!(matches!(fault, Err(Failure::AuthMethod { .. })), "{fault:?}");
     }
 
     #[test]
