@@ -5,10 +5,8 @@ use esp::ip;
 use crate::command::Command;
 use crate::counters::Counter;
 use crate::elsewhere::PassedIn;
-use crate::forwarding::Target;
 use crate::handle::RouterHandle;
 use crate::model::{TenantId, TunnelId};
-use crate::policy::Tunnels;
 use crate::spi_pool::shard_of;
 
 impl RouterHandle {
@@ -37,10 +35,8 @@ impl RouterHandle {
             return self.count(Counter::UnknownTenant);
         };
         let Some(info) = ip::parse(&packet) else { return self.count(Counter::BadInner) };
-        let shard = match tenant.forwarding.lookup(0, &info, &Tunnels::Any, None) {
-            Some(Target::Pair(spi, _)) => usize::from(spi.shard()),
-            Some(Target::Down(_)) | None => shard_of(info.destination, self.shards()),
-        };
+        // Of all packets to a destination the same, whatever pair there is: what waits for one waits there, before what comes later.
+        let shard = shard_of(info.destination, self.shards());
         let sent =
             self.shared().passed.get(shard).map(|shard| shard.try_send(PassedIn::Inner(tenant, packet)));
         if sent != Some(true) {

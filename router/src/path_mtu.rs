@@ -18,6 +18,9 @@ pub(crate) struct PathMtu {
     narrower: bool,
     /// When to ask the kernel again.
     due: Instant,
+    /// It has refused what it says it would take. Once that may be late news; twice it is asked about another way than packets go: by the hash of
+    /// ports over several, or by a rule that looks at them.
+    doubted: bool,
 }
 
 impl PathMtu {
@@ -25,7 +28,7 @@ impl PathMtu {
     pub(crate) fn new(v6: bool, configured: Option<u16>, found: Option<u16>, now: Instant) -> Self {
         let floor = if v6 { V6_MIN_MTU } else { V4_MIN_MTU };
         let ceiling = configured.unwrap_or(u16::MAX).max(floor);
-        let mut mtu = Self { ceiling, floor, current: floor, narrower: false, due: now };
+        let mut mtu = Self { ceiling, floor, current: floor, narrower: false, due: now, doubted: false };
         mtu.renew(found, now);
         mtu
     }
@@ -51,6 +54,7 @@ impl PathMtu {
         self.narrower = found < self.floor;
         self.current = found.clamp(self.floor, self.ceiling);
         self.due = now + AGE;
+        self.doubted = false;
     }
 
     /// The kernel refused an outer packet of `refused` octets and says `found` now.
@@ -64,8 +68,13 @@ impl PathMtu {
             self.narrower |= found < self.floor;
             self.current = found.min(self.current).clamp(self.floor, self.ceiling);
             self.due = now + AGE;
+        } else if refused <= self.outer() && std::mem::replace(&mut self.doubted, true) {
+            // Step by step, for what is left tells nothing.
+            let smaller = refused.saturating_sub(1) / STEP * STEP;
+            self.narrower |= smaller < usize::from(self.floor);
+            self.current = u16::try_from(smaller).unwrap_or(u16::MAX).clamp(self.floor, self.ceiling);
+            self.due = now + AGE;
         }
-        // Otherwise the refusal was about another path that shares the socket, and says nothing of this one.
     }
 }
 
@@ -77,6 +86,8 @@ const V4_MIN_MTU: u16 = 576;
 const V6_MIN_MTU: u16 = 1280;
 /// Ethernet, where the kernel has no route to ask.
 const DEFAULT_MTU: u16 = 1500;
+/// How much less is tried where the kernel does not say: a dozen packets from that of Ethernet to the least of IPv6.
+const STEP: usize = 20;
 /// RFC 1191 section 7.1, from there on.
 const PLATEAUS: [u16; 8] = [32_000, 17_914, 8166, 4352, 2002, 1492, 1006, 576];
 
@@ -129,6 +140,25 @@ mod tests {
         mtu.renew(Some(1500), later + AGE);
         assert_eq!(mtu.outer(), 1500);
         assert!(!mtu.is_due(later + AGE));
+    }
+
+    /// With several ways to the peer the kernel is asked about one, and packets go by another.
+    #[test]
+    fn what_is_refused_again_and_again_lowers_whatever_the_kernel_says() {
+        let now = Instant::now();
+        let mut mtu = PathMtu::new(false, None, Some(1500), now);
+        let mut seen = Vec::new();
+        while mtu.outer() > 1300 {
+            mtu.lower(mtu.outer(), Some(1500), now);
+            seen.push(mtu.outer());
+        }
+        assert_eq!((&seen[..3], seen.len()), (&[1500, 1480, 1460][..], 11));
+        // Late news of a larger packet.
+        mtu.lower(1480, Some(1500), now);
+        assert_eq!(mtu.outer(), 1300);
+        mtu.renew(Some(1500), now + AGE);
+        mtu.lower(1500, Some(1500), now + AGE);
+        assert_eq!(mtu.outer(), 1500, "once is not enough");
     }
 
     #[test]

@@ -91,6 +91,17 @@ impl Slots {
         self.millis(now) < until
     }
 
+    /// Those that are open, a bit for each.
+    pub(crate) fn open_ones(&self) -> u64 {
+        let open = (1..=Spi::MAX_SLOT).filter(|slot| self.state(*slot) == SlotState::Open);
+        open.fold(0, |all, slot| all | Self::bit(slot))
+    }
+
+    /// The bit of a slot among all.
+    pub(crate) fn bit(slot: u8) -> u64 {
+        1_u64.checked_shl(slot.into()).unwrap_or(0)
+    }
+
     /// Whether some slot changes hands now.
     pub(crate) fn some_expected(&self) -> bool {
         (1..=Spi::MAX_SLOT).any(|slot| self.state(slot) == SlotState::Expected)

@@ -303,6 +303,29 @@ fn packets_of_a_slot_that_comes_wait_for_their_pairs_and_keep_their_order() {
     assert_eq!(second.counter("drop_slot_hold_expired"), 0);
 }
 
+/// What waits for the slot may lie at another shard than its pairs come to: of eight destinations some are the other's.
+#[test]
+fn what_waits_for_a_slot_goes_before_what_comes_with_its_pairs() {
+    for host in 1..=8 {
+        let World { first, second, far: _far, mut near, .. } = World::new(2);
+        second.declare(TENANT, 2, "10.2.0.0/16", false);
+        let pairs = snapshots(first.runtime.block_on(first.handle.extract_pairs(vec![near.spi])));
+        second.handle.expect_slot(MOVING).unwrap();
+        let pass = |number| {
+            let inner = udp("10.1.0.1", &format!("10.2.0.{host}"), number, 10);
+            second.handle.inner_in(TENANT, inner);
+            second.wait_for("slot_held", u64::from(number) + 1);
+        };
+        pass(0);
+        restore(&second.handle, &pairs, Resume::Exactly, Reserve::default());
+        pass(1);
+        second.handle.open_slot(MOVING).unwrap();
+        for number in 0..2u32 {
+            assert_eq!(near.receive_from_anywhere().1[28..32], number.to_be_bytes(), "to host {host}");
+        }
+    }
+}
+
 #[test]
 fn a_standby_keeps_up_with_windows() {
     let World { first, second, mut far, near, .. } = World::new(2);

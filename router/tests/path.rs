@@ -166,6 +166,17 @@ fn what_may_be_cut_is_cut_before_it_is_sealed() {
     assert_eq!((gateway.counter("inner_fragmented"), gateway.counter("outer_fragmented")), (3, 0));
 }
 
+/// However many pieces it would have gone in, one packet is lost.
+#[test]
+fn what_would_be_cut_on_a_pair_that_is_over_is_one_loss() {
+    let Sites { gateway, mut first, second, .. } = Sites::narrow(false, 576);
+    gateway.handle.expire(second.spi);
+    first.send(&packet(5000));
+    gateway.wait_for("esp_outbound_expired", 1);
+    assert_eq!(gateway.stats_of(second.spi).drops, [("esp_outbound_expired", 1)]);
+    assert_eq!((gateway.counter("esp_outbound_expired"), gateway.counter("inner_fragmented")), (1, 0));
+}
+
 #[test]
 fn with_df_clear_outside_nobody_is_told() {
     let options = TunnelOptions { outer_mtu: Some(700), df: OuterDf::Clear, ..TunnelOptions::default() };

@@ -138,7 +138,7 @@ impl Sa {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-    use esp::{Encryption, Limits, Mode, OutboundSa, SaKeys, Selector, SelectorPair, Suite};
+    use esp::{Encryption, Limits, Mode, OutboundSa, SaKeys, Selector, SelectorPair, Spi, Suite};
 
     use crate::counters::Counter;
     use crate::model::{ChildSa, Reserve, TenantId, TunnelId};
@@ -163,8 +163,12 @@ mod tests {
 
     /// Installs a pair, the only one of its tunnel: what its peer seals with.
     fn connect(shard: &mut MemoryShard, pair: u8) -> OutboundSa {
-        let keys = |way: u8| SaKeys::new([pair, way].repeat(10), Vec::new());
         let spi = shard.allocate_spi().unwrap();
+        connect_under(shard, spi, pair)
+    }
+
+    fn connect_under(shard: &mut MemoryShard, spi: Spi, pair: u8) -> OutboundSa {
+        let keys = |way: u8| SaKeys::new([pair, way].repeat(10), Vec::new());
         let child = ChildSa {
             tenant: TenantId(1),
             tunnel: TunnelId(pair.into()),
@@ -280,12 +284,37 @@ mod tests {
         assert_eq!((shard.end_turn(), shard.counted(Counter::NoOutboundSa)), (0, 1));
     }
 
+    /// The slot's word changes before the shard hears of it, and what waits for it goes when it does.
+    #[test]
+    fn what_waits_for_a_slot_goes_before_what_comes_once_it_is_ours() {
+        const OTHER: u8 = 2;
+        let mut shard = shard();
+        shard.declare(TenantId(1), TunnelId(1), selectors(1), false).unwrap();
+        shard.slots().open(OTHER);
+        shard.told_of(OTHER, true);
+        let spi = shard.allocate_in(OTHER).unwrap();
+        let pass = |shard: &mut MemoryShard| {
+            shard.inner_in(TenantId(1), &inner(0, 1));
+            (shard.counted(Counter::SlotHeld), shard.end_turn())
+        };
+        shard.told_of(OTHER, false);
+        shard.slots().expect(OTHER);
+        assert_eq!(pass(&mut shard), (1, 0));
+        connect_under(&mut shard, spi, 1);
+        assert_eq!(pass(&mut shard), (2, 0), "it is there, and comes behind what waits");
+        shard.slots().open(OTHER);
+        assert_eq!(pass(&mut shard), (3, 0), "so it is before the shard has heard of it");
+        shard.told_of(OTHER, true);
+        assert_eq!(shard.end_turn(), 3);
+        assert_eq!(pass(&mut shard), (3, 1));
+    }
+
     /// The tunnel is up, and the shard has not been told yet that it may send what waits for that.
     #[test]
     fn what_waits_for_a_tunnel_goes_before_what_comes_later() {
         let mut shard = shard();
         let mut peer = connect(&mut shard, 0);
-        shard.declare_on_demand(TenantId(1), TunnelId(1), selectors(1)).unwrap();
+        shard.declare(TenantId(1), TunnelId(1), selectors(1), true).unwrap();
         for _ in 0..2 {
             shard.receive(&mut sealed(&mut peer, 0, 1), remote());
         }

@@ -40,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) id: usize,
     pub(super) table: SaTable,
     pub(super) slots: Arc<Slots>,
+    /// The slots that were open, a bit for each, as far as this shard has carried out what it was told of them.
+    pub(super) open_here: u64,
     /// The way to the other nodes.
     pub(super) elsewhere: Option<Arc<dyn Elsewhere>>,
     /// What they pass on.
@@ -108,6 +110,7 @@ impl Core {
         Self {
             id: parts.id,
             table: SaTable::new(parts.id as u8),
+            open_here: parts.slots.open_ones(),
             slots: parts.slots,
             elsewhere: parts.elsewhere,
             passed: parts.passed,
@@ -277,6 +280,8 @@ impl Core {
             self.wipe(sa);
         }
         self.early.retain(|spi| spi.slot() != slot);
+        // It was opened a moment ago, and what waited for it goes where it has gone.
+        self.opened.retain(|opened| *opened != slot);
         self.close_waiting(slot);
     }
 

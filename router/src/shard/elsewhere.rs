@@ -112,6 +112,7 @@ impl Core {
         for slot in std::mem::take(&mut self.opened) {
             // Not sooner: what comes for these pairs goes behind what waits for them.
             self.clear_early(slot);
+            self.open_here |= Slots::bit(slot);
             for Packet { kind, mut octets, .. } in self.waiting.take(slot) {
                 match kind {
                     Kind::Esp(_, origin) => self.received(&mut octets, origin),
@@ -123,6 +124,7 @@ impl Core {
 
     /// The slot is somebody else's: so is what waited for it.
     pub(super) fn close_waiting(&mut self, slot: u8) {
+        self.open_here &= !Slots::bit(slot);
         for Packet { kind, octets, .. } in self.waiting.take(slot) {
             match kind {
                 Kind::Esp(_, origin) => self.wait_no_more(&octets, origin),

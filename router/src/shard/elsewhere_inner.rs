@@ -13,7 +13,7 @@ use super::waiting::Kind;
 use crate::came_from::CameFrom;
 use crate::counters::Counter;
 use crate::model::TenantId;
-use crate::slots::SlotState;
+use crate::slots::{SlotState, Slots};
 use crate::tenant::Tenant;
 
 impl Core {
@@ -58,9 +58,7 @@ impl Core {
         match Way::find_of(self.id, tenant, from, &packet, &mut info) {
             // Its pair is there, and what came before it waits until all of the slot is.
             Way::Pair(spi, _)
-                if may_wait
-                    && self.slots.state(spi.slot()) == SlotState::Expected
-                    && self.waiting.has_inner(tenant) =>
+                if may_wait && self.is_under_way(spi.slot()) && self.waiting.has_inner(tenant) =>
             {
                 self.wait_inner(tenant, from, &packet);
             }
@@ -71,9 +69,7 @@ impl Core {
             }
             Way::Hold(tunnel) => self.hold(&tunnel, tenant, from, &packet, &info),
             // The tunnel is about to come, or has just gone.
-            Way::Elsewhere(..) | Way::Nowhere(Counter::NoOutboundSa)
-                if may_wait && self.slots.some_expected() =>
-            {
+            Way::Elsewhere(..) | Way::Nowhere(Counter::NoOutboundSa) if may_wait && self.some_under_way() => {
                 self.wait_inner(tenant, from, &packet);
             }
             // The sender did not know yet. Should two nodes be in error about each other, hops come to an end.
@@ -91,6 +87,19 @@ impl Core {
             Way::Nowhere(reason) => self.counters.count(reason),
             Way::Bypass => self.counters.count(Counter::NoRoute),
         }
+    }
+
+    /// Whether this shard does not know yet whose the slot is: it changes hands, or has done so, and what waits for it is still here.
+    fn is_under_way(&self, slot: u8) -> bool {
+        match self.slots.state(slot) {
+            SlotState::Expected => true,
+            SlotState::Open => self.open_here & Slots::bit(slot) == 0,
+            SlotState::Closed => self.open_here & Slots::bit(slot) != 0,
+        }
+    }
+
+    fn some_under_way(&self) -> bool {
+        self.slots.some_expected() || self.slots.open_ones() != self.open_here
     }
 
     /// Keeps a packet of the tenant until the slot that changes hands has come or gone.
@@ -113,20 +122,23 @@ impl Core {
         let Some((tenant, mut info)) = tenant.zip(info) else {
             return self.counters.add(Counter::NoOutboundSa, packets(packet, run));
         };
+        let under_way = self.some_under_way();
+        // What waits goes before it.
+        let behind = under_way && self.waiting.has_inner(&tenant);
         match (Way::find_of(self.id, &tenant, from, packet, &mut info), run) {
-            (Way::Elsewhere(node, tunnel), None) => {
+            (Way::Elsewhere(node, tunnel), None) if !behind => {
                 self.pass_after_held(node, &tenant, tunnel, from, packet);
             }
-            (Way::Elsewhere(node, tunnel), Some(run)) => {
+            (Way::Elsewhere(node, tunnel), Some(run)) if !behind => {
                 self.pass_held(node, &tenant, tunnel);
                 self.each_of(packet, run, |core, packet, _| core.pass_inner(node, &tenant, from, packet));
             }
             // It goes just now, and it is known where in a moment.
-            (Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), None) if self.slots.some_expected() => {
+            (Way::Elsewhere(..) | Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), None) if under_way => {
                 self.wait_inner(&tenant, from, packet);
             }
-            (Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), Some(run))
-                if self.slots.some_expected() =>
+            (Way::Elsewhere(..) | Way::Pair(..) | Way::Nowhere(Counter::NoOutboundSa), Some(run))
+                if under_way =>
             {
                 self.each_of(packet, run, |core, packet, _| core.wait_inner(&tenant, from, packet));
             }

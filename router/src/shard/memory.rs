@@ -15,6 +15,8 @@ use tokio::sync::mpsc::{self, Receiver};
 use super::core::{Core, CoreParts};
 use super::sa::Sa;
 use super::thread::WAKER;
+#[cfg(test)]
+use crate::command::Command;
 use crate::command::CommandSender;
 use crate::config::Uplink;
 use crate::counters::{Counter, Counters};
@@ -114,15 +116,16 @@ impl MemoryShard {
         Ok(())
     }
 
-    /// Tells of a tunnel that comes up when a packet wants it.
+    /// Tells of a tunnel that is configured, and whether it comes up when a packet wants it.
     #[cfg(test)]
-    pub(crate) fn declare_on_demand(
+    pub(crate) fn declare(
         &mut self,
         tenant: TenantId,
         tunnel: TunnelId,
         selectors: SelectorPair,
+        on_demand: bool,
     ) -> Result<(), RouterError> {
-        self.registry.declare(crate::model::TunnelConfig { tenant, tunnel, selectors, on_demand: true })
+        self.registry.declare(crate::model::TunnelConfig { tenant, tunnel, selectors, on_demand })
     }
 
     /// Removes a pair when the shard carries out its commands, as the control plane has it done.
@@ -136,6 +139,35 @@ impl MemoryShard {
     #[cfg(test)]
     pub(crate) fn seal(&mut self, spi: Spi, tenant: TenantId, packet: &[u8]) {
         self.core.seal_here(spi, tenant, crate::came_from::CameFrom::Device, packet, None, None);
+    }
+
+    /// What is known of the slots, which the shard is told of later.
+    #[cfg(test)]
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.core.slots
+    }
+
+    /// An SPI of such a slot.
+    #[cfg(test)]
+    pub(crate) fn allocate_in(&mut self, slot: u8) -> Option<Spi> {
+        self.registry.spis.allocate(slot, self.local.ip())
+    }
+
+    /// The shard hears that a slot is open, or that it is not.
+    #[cfg(test)]
+    pub(crate) fn told_of(&mut self, slot: u8, open: bool) {
+        let command = if open { Command::OpenSlot(slot) } else { Command::CloseSlot(slot) };
+        let _ = self.commands.send(command);
+        self.core.run_commands();
+        self.core.open_waiting();
+    }
+
+    /// A packet that another node passes on.
+    #[cfg(test)]
+    pub(crate) fn inner_in(&mut self, tenant: TenantId, packet: &[u8]) {
+        if let Some(tenant) = self.core.tenants.get(tenant) {
+            self.core.inner_in(&tenant, crate::came_from::CameFrom::Node, packet.to_vec());
+        }
     }
 
     /// Removes a pair and gives its SPI back.

@@ -158,16 +158,16 @@ impl Core {
         self.seal_whole(spi, packet, &Inner { len: packet.len(), class, dont_fragment, upper });
     }
 
-    /// Seals a packet on a pair of this shard: all of it, or in transport mode what follows its IP header.
-    pub(super) fn seal_whole(&mut self, spi: Spi, packet: &[u8], inner: &Inner) {
+    /// Seals a packet on a pair of this shard: all of it, or in transport mode what follows its IP header. False as for [`Core::seal`].
+    pub(super) fn seal_whole(&mut self, spi: Spi, packet: &[u8], inner: &Inner) -> bool {
         let from = inner.upper.map_or(0, |upper| upper.header_len());
         let sealed = packet.get(from..).unwrap_or_default();
-        self.seal(spi, inner, |room| room.copy_from_slice(sealed));
+        self.seal(spi, inner, |room| room.copy_from_slice(sealed))
     }
 
-    /// Seals what `write` writes on a pair of this shard.
-    pub(super) fn seal(&mut self, spi: Spi, inner: &Inner, write: impl FnOnce(&mut [u8])) {
-        let Some(sa) = self.table.get_mut(spi) else { return };
+    /// Seals what `write` writes on a pair of this shard. False where it was not sealed, which is counted.
+    pub(super) fn seal(&mut self, spi: Spi, inner: &Inner, write: impl FnOnce(&mut [u8])) -> bool {
+        let Some(sa) = self.table.get_mut(spi) else { return false };
         let max = sa.max_inner(self.now);
         let len = inner.upper.map_or(inner.len, |upper| upper.len());
         let payload = match inner.upper {
@@ -179,7 +179,8 @@ impl Core {
         let room = self.queue.reserve(spi, wrapping, sa.outbound.sealed_len(payload));
         let Some((batch, room)) = room else {
             sa.count_drop(SealError::NoSpace.name());
-            return self.counters.count_seal(SealError::NoSpace);
+            self.counters.count_seal(SealError::NoSpace);
+            return false;
         };
         if let Some(place) = room.get_mut(at..at + len) {
             write(place);
@@ -204,10 +205,12 @@ impl Core {
                 if let Some(limit) = sealed.limit {
                     sa.raise(limit, &mut self.events);
                 }
+                true
             }
             Err(error) => {
                 sa.not_sealed(error, self.now, &mut self.events);
                 self.counters.count_seal(error);
+                false
             }
         }
     }

@@ -44,9 +44,10 @@ impl Core {
             Choice::Cut => self.cut(spi, packet, max),
             Choice::Whole => {
                 let class = sa.options.outer_class(packet);
-                self.counters.count(Counter::OuterFragmented);
                 let inner = Inner { len: packet.len(), class, dont_fragment: false, upper };
-                self.seal_whole(spi, packet, &inner);
+                if self.seal_whole(spi, packet, &inner) {
+                    self.counters.count(Counter::OuterFragmented);
+                }
             }
             Choice::Tell => {
                 sa.count_drop(Counter::PacketTooBig.name());
@@ -61,16 +62,19 @@ impl Core {
         let Some(mut fragments) = Fragments::new(packet, max) else {
             return self.counters.count(Counter::BadInner);
         };
-        self.counters.count(Counter::InnerFragmented);
+        let mut cut = false;
         while let Some(len) = fragments.next_len() {
             let Some(sa) = self.table.get_mut(spi) else { return };
             let (class, dont_fragment) = (sa.options.outer_class(packet), sa.outer_df(packet));
             let inner = Inner { len, class, dont_fragment, upper: None };
             let mut written = false;
-            self.seal(spi, &inner, |room| written = fragments.write_next(room).is_some());
-            if !written {
-                // There was no room to write to, which is counted; the packet is lost with this fragment of it.
+            let sealed = self.seal(spi, &inner, |room| written = fragments.write_next(room).is_some());
+            if !sealed || !written {
+                // Which is counted; the packet is lost with this fragment of it.
                 return;
+            }
+            if !std::mem::replace(&mut cut, true) {
+                self.counters.count(Counter::InnerFragmented);
             }
         }
     }

@@ -28,6 +28,9 @@ pub(crate) struct Shard {
     /// Which sockets may have datagrams, for the poll reports changes only: those of UDP, then those of raw ESP.
     readable: Vec<bool>,
     devices: Vec<Option<DeviceQueue>>,
+    /// The device that is read first: of those whose packets found no room in the last turn that had one, the first. Otherwise those before it
+    /// would have all the room that there is, turn by turn.
+    first: usize,
     buffers: ReceiveBuffers,
     packet: Box<[u8]>,
 }
@@ -76,6 +79,7 @@ impl Shard {
             readable: vec![true; ports.len() * 2],
             ports,
             devices: Vec::new(),
+            first: 0,
             buffers: ReceiveBuffers::new(),
             packet: vec![0; PACKET_MAX].into_boxed_slice(),
         })
@@ -115,11 +119,14 @@ impl Shard {
         let mut left = Left::default();
         self.core.now = Instant::now();
         left.packets |= self.receive_all();
-        let mut busy = 0;
-        for number in 0..self.devices.len() {
+        let (mut busy, mut without_room) = (0, None);
+        let split = self.first.min(self.devices.len());
+        for number in (split..self.devices.len()).chain(0..split) {
             if self.read_device(number) {
                 left.packets = true;
                 busy += 1;
+            } else if self.found_no_room(number) {
+                without_room = without_room.or(Some(number));
             }
             // Many of them at full speed leave the sockets and the other shards their share, as another turn would.
             if busy == DEVICES_TOGETHER {
@@ -130,6 +137,7 @@ impl Shard {
                 left.packets |= self.receive_all();
             }
         }
+        self.first = without_room.unwrap_or(self.first);
         left.packets |= self.core.run_inboxes();
         left.packets |= self.core.run_passed();
         self.core.run_commands();
@@ -260,6 +268,11 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Whether a packet of the device waits for room where it is to be sealed.
+    fn found_no_room(&self, number: usize) -> bool {
+        self.devices.get(number).and_then(Option::as_ref).is_some_and(|queue| queue.waiting.is_some())
     }
 
     fn attach(&mut self, tenant: Arc<Tenant>, device: Arc<Attached>) {

@@ -57,7 +57,7 @@ fn ask(socket: &UdpSocket, remote: IpAddr) -> Option<u16> {
     (result == 0 && value > 0).then(|| u16::try_from(value).unwrap_or(u16::MAX))
 }
 
-/// Routes do not look at the port.
+/// Routes do not look at the port, unless somebody has told them to: then packets may go another way ([`crate::path_mtu`]).
 const ANY_PORT: u16 = 4500;
 
 #[cfg(test)]
